@@ -1,0 +1,44 @@
+"""What can go wrong, one class each. Every error of this package is a :class:`SessionError`."""
+
+from __future__ import annotations
+
+from werkzeug.exceptions import ServiceUnavailable
+
+
+class SessionError(Exception):
+    """Root of all errors that this package raises on purpose.
+
+    .. versionadded:: 4.0
+    """
+
+
+class ConfigError(SessionError, ValueError):
+    """A setting is wrong; the message names the key, the value and what is allowed.
+
+    .. versionadded:: 4.0
+    """
+
+
+class CodecError(SessionError, ValueError):
+    """A value cannot be stored, or bytes are no valid session document.
+
+    When encoding, the message names the path: ``session['cart'][3]['size']: object of type Widget``.
+
+    .. versionadded:: 4.0
+    """
+
+
+class StoreError(SessionError):
+    """The backend failed or did not answer in time. ``__cause__`` is the client's own error.
+
+    .. versionadded:: 4.0
+    """
+
+
+class SessionUnavailable(SessionError, ServiceUnavailable):
+    """The session could not be loaded because its backend failed. HTTP status 503.
+
+    Raised by the first access to ``session``; a route that does not touch the session works on.
+
+    .. versionadded:: 4.0
+    """
