@@ -10,6 +10,7 @@ session id, the key prefix, the lifetime, the codec and the cookie; a store sees
 * ``open`` and ``close`` may be called any number of times. A store opens itself at its first use and
   keeps one client for each event loop, so that it works under any server and in any test.
 * A call that is cancelled leaves the old record or the new one, and a client that still works.
+* Keys are any text and data any bytes; both come back exactly.
 * Every store runs under asyncio; a store that runs under Trio as well says so with ``trio = True``.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
+from hashlib import sha1
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -37,8 +39,17 @@ ABSENT = Expect.ABSENT
 """Write only if there is no live record."""
 
 Version: TypeAlias = bytes
-"""Opaque to the caller. Equal versions mean that the record has not been written in between;
-the digest of the data is a good version."""
+"""Opaque to the caller. Equal versions mean equal data; :func:`digest` makes a good one."""
+
+
+def digest(data: bytes) -> Version:
+    """Return a version for *data*: its SHA-1 in hex.
+
+    A store that uses it needs no room beside the data, any process and any server-side script can
+    compute it, and a write whose answer got lost recognises itself when it is tried again.
+    """
+    # Not for secrecy: a collision could only mislead the one who made both documents himself.
+    return sha1(data, usedforsecurity=False).hexdigest().encode()
 
 
 class Record(NamedTuple):
@@ -106,16 +117,21 @@ class Store(ABC):
     async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
         """Remove *key*. Removing nothing succeeds.
 
-        Returns a :class:`Conflict` if *expected* is a version and another one is there.
+        Returns a :class:`Conflict` if *expected* is a version and another one is there. What is
+        gone already needs no removing, so there the answer is ``None`` whatever was expected.
         """
 
     @abstractmethod
     async def touch(self, key: str, ttl: float) -> bool:
         """Give the live record *ttl* seconds from now. Never changes its version.
 
-        Returns False, and brings nothing back, if there is no live record.
+        Returns False, and brings nothing back, if there is no live record. It can shorten a life.
         """
 
     async def purge_expired(self) -> int:
-        """Remove expired records; return how many. Backends with their own expiry return 0."""
+        """Remove all expired records; return how many.
+
+        A store whose backend removes them itself returns 0. The others also remove a few at each
+        write, so that nobody has to call this.
+        """
         return 0
