@@ -1,12 +1,15 @@
-"""Backends by name. A new one is a file beside this one, a line in ``BUILTIN`` and, where it needs a
-client library, an extra of the same name as the store and a line in ``NEEDS_EXTRA``."""
+"""Backends by name.
+
+A new one is a file beside this one, a line in ``BUILTIN`` and, where it needs a client library, an
+extra of the same name as the store and its name in ``NEEDS_EXTRA``.
+"""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeGuard
 
 from quart_session.errors import ConfigError
 from quart_session.stores.base import Store
@@ -64,29 +67,30 @@ def load_store(config: SessionConfig) -> Store:
             f"SESSION_TYPE = {wanted!r}: its entry point gives {cls!r}, "
             "which is not a subclass of quart_session.stores.base.Store"
         )
-    store: Store = cls.from_config(config)
-    return store
+    return cls.from_config(config)
 
 
-def _find(name: str) -> Any:
+def _find(name: str) -> object:
     if name in BUILTIN:
         module, _, attribute = BUILTIN[name].partition(":")
         try:
-            return getattr(import_module(module), attribute)
+            cls: object = getattr(import_module(module), attribute)
         except ImportError as error:
             raise ConfigError(_cannot_import(name, error)) from error
+        return cls
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         try:
-            return entry_point.load()
+            cls = entry_point.load()
         except (ImportError, AttributeError) as error:
             raise ConfigError(
                 f"SESSION_TYPE = {name!r}: the entry point {entry_point.value!r} "
                 f"cannot be loaded: {error}"
             ) from error
+        return cls
     raise ConfigError(_unknown(name))
 
 
-def _is_store(value: object) -> bool:
+def _is_store(value: object) -> TypeGuard[type[Store]]:
     return isinstance(value, type) and issubclass(value, Store)
 
 

@@ -3,12 +3,12 @@
 A store keeps opaque bytes under string keys, each with a life of its own. The interface owns the
 session id, the key prefix, the lifetime, the codec and the cookie; a store sees none of them.
 
-* ``get`` answers ``None`` for a key that is absent, expired or unreadable as a record of this store.
-  It never extends a life and never writes on behalf of the caller.
+* ``get`` answers ``None`` for a key that is absent, expired or unreadable as a record of this
+  store. It never extends a life and never writes on behalf of the caller.
 * An error means that the system failed, never that a key is missing. A store raises
   :class:`~quart_session.errors.StoreError` from its client's error.
-* ``open`` and ``close`` may be called any number of times. A store opens itself at its first use and
-  keeps one client for each event loop, so that it works under any server and in any test.
+* ``open`` and ``close`` may be called any number of times. A store opens itself at its first use
+  and keeps one client for each event loop, so that it works under any server and in any test.
 * A call that is cancelled leaves the old record or the new one, and a client that still works.
 * Keys are any text and data any bytes; both come back exactly.
 * Every store runs under asyncio; a store that runs under Trio as well says so with ``trio = True``.

@@ -1,0 +1,309 @@
+"""Sessions in one SQLite file, shared by all threads and worker processes of a machine."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
+
+import anyio
+from anyio.lowlevel import RunVar
+from anyio.to_thread import run_sync
+
+from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.base import (
+    ABSENT,
+    ANY,
+    Conflict,
+    Expect,
+    Record,
+    Store,
+    Version,
+    digest,
+)
+
+if TYPE_CHECKING:
+    from quart_session.config import SessionConfig
+
+T = TypeVar("T")
+
+FILE_NAME = "sessions.sqlite3"
+
+# `expires` is wall-clock time, in seconds: processes share it and it outlives a restart.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS quart_sessions (
+    key TEXT NOT NULL PRIMARY KEY,
+    data BLOB NOT NULL,
+    expires REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS quart_sessions_expires ON quart_sessions (expires);
+"""
+SELECT = "SELECT data, expires FROM quart_sessions WHERE key = ? AND expires > ?"
+UPSERT = """
+INSERT INTO quart_sessions (key, data, expires) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires = excluded.expires
+"""
+DELETE = "DELETE FROM quart_sessions WHERE key = ?"
+TOUCH = "UPDATE quart_sessions SET expires = ? WHERE key = ? AND expires > ?"
+PURGE = """
+DELETE FROM quart_sessions
+WHERE rowid IN (SELECT rowid FROM quart_sessions WHERE expires <= ? LIMIT ?)
+"""
+
+
+class SQLiteStore(Store):
+    """Keeps records in an SQLite file, which needs no server.
+
+    The file is created at first use, readable for its owner only, and its folder with it. It must
+    lie on a local disk, since SQLite's write-ahead log needs memory that processes share. A write
+    survives a crash of the process at once; a power cut may take back the last few writes, never
+    damage the file. Room of removed records is used again, so the file stops growing.
+
+    :param path: the file.
+    :param timeout: seconds that a call may wait for others who use the file.
+
+    .. versionadded:: 4.0
+    """
+
+    trio = True
+
+    # A write adds one row at most and removes up to that many, so that expiry keeps pace.
+    _SWEEP = 4
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 1.0) -> None:
+        if os.fspath(path) == ":memory:":
+            raise ConfigError("SESSION_SQLITE_PATH = ':memory:': use SESSION_TYPE = 'memory'")
+        self._path = Path(path)
+        self._timeout = timeout
+        # Readers never wait for a writer in SQLite; with a lane each they do not here, either.
+        self._reads = _Lane(self._path)
+        self._writes = _Lane(self._path)
+
+    @classmethod
+    def from_config(cls, config: SessionConfig) -> SQLiteStore:
+        """Use ``SESSION_SQLITE_PATH``, by default a file in the application's instance folder.
+
+        A relative path starts from that folder, too.
+        """
+        path = Path(config.instance_path, config.sqlite_path or FILE_NAME)
+        return cls(path, timeout=config.timeout)
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._path
+
+    async def close(self) -> None:
+        await self._in_thread(self._reads, _Lane.close)
+        await self._in_thread(self._writes, _Lane.close)
+
+    async def get(self, key: str) -> Record | None:
+        return await self._query(self._reads, lambda db: _select(db, key, time.time()))
+
+    async def set(
+        self, key: str, data: bytes, ttl: float, expected: Expect | Version = ANY
+    ) -> Version | Conflict:
+        def write(db: sqlite3.Connection) -> Version | Conflict:
+            now = time.time()
+            with _Transaction(db):
+                if expected is not ANY:
+                    record = _select(db, key, now)
+                    if (ABSENT if record is None else record.version) != expected:
+                        return Conflict(record)
+                db.execute(UPSERT, (key, data, now + ttl))
+                db.execute(PURGE, (now, self._SWEEP))
+            return digest(data)
+
+        return await self._query(self._writes, write)
+
+    async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
+        def remove(db: sqlite3.Connection) -> Conflict | None:
+            with _Transaction(db):
+                if expected is not ANY:
+                    record = _select(db, key, time.time())
+                    if record is not None and record.version != expected:
+                        return Conflict(record)
+                db.execute(DELETE, (key,))
+            return None
+
+        return await self._query(self._writes, remove)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        def extend(db: sqlite3.Connection) -> bool:
+            now = time.time()
+            return db.execute(TOUCH, (now + ttl, key, now)).rowcount > 0
+
+        return await self._query(self._writes, extend)
+
+    async def purge_expired(self) -> int:
+        removed = 0
+        # In small steps, between which others get their turn.
+        while step := await self._query(
+            self._writes, lambda db: db.execute(PURGE, (time.time(), 1000)).rowcount
+        ):
+            removed += step
+        return removed
+
+    async def _query(self, lane: _Lane, query: Callable[[sqlite3.Connection], T]) -> T:
+        deadline = time.monotonic() + self._timeout
+        return await self._in_thread(lane, partial(_Lane.query, query=query, deadline=deadline))
+
+    async def _in_thread(self, lane: _Lane, call: Callable[[_Lane], T]) -> T:
+        """Give *lane* to *call* in a worker thread, so that the event loop never waits for a disk.
+
+        Only the wait for a turn can be cancelled or time out. What a thread has begun it ends, so a
+        connection never comes back in the middle of something.
+        """
+        try:
+            with anyio.fail_after(self._timeout):
+                return await run_sync(call, lane, limiter=lane.limiter())
+        except (sqlite3.Error, OSError) as error:
+            reason = (
+                str(error) or f"no turn within {self._timeout:g} s"
+            )  # str(TimeoutError()) == ""
+            raise StoreError(f"SQLite file {str(self._path)!r}: {reason}") from error
+
+
+class _Transaction:
+    """Takes the write lock of the file first, so that what is read inside stays true."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._db.execute("ROLLBACK" if error[0] else "COMMIT")
+        except sqlite3.Error:
+            # SQLite has rolled back by itself after some errors; the first one is worth showing.
+            if not error[0]:
+                raise
+
+
+class _Lane:
+    """One connection, and the turn to use it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Threads of several event loops may meet here; those of one queue at the limiter before.
+        self.lock = Lock()
+        self._db: sqlite3.Connection | None = None
+        self._limiter: RunVar[anyio.CapacityLimiter] = RunVar("quart_session_sqlite")
+        _lanes.add(self)
+
+    def limiter(self) -> anyio.CapacityLimiter:
+        """Return what lets the running event loop's calls in, one at a time and in their order."""
+        try:
+            return self._limiter.get()
+        except LookupError:
+            limiter = anyio.CapacityLimiter(1)
+            self._limiter.set(limiter)
+            return limiter
+
+    def query(self, query: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+        """Run *query*, again and again until *deadline* while another process has the file."""
+        while True:
+            try:
+                with self.lock:
+                    return self._attempt(query)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            # SQLite's own busy handler sleeps up to 100 ms at a time; under steady writing by
+            # several processes one of them would starve.
+            time.sleep(random.uniform(0.0002, 0.002))
+
+    def close(self) -> None:
+        with self.lock:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection. The caller holds the lock."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _attempt(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        if self._db is None:
+            self._db = _connect(self._path)
+        try:
+            return query(self._db)
+        except sqlite3.Error as error:
+            # Whatever it was, the next call finds the file as it is then.
+            if not _is_busy(error):
+                with suppress(sqlite3.Error):
+                    self.drop()
+            raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        # SQLite gives the mode of this file to the files that it puts beside it.
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            os.chmod(path, 0o600)  # the umask may have taken the owner's rights away
+        finally:
+            os.close(descriptor)
+    # No wait inside SQLite (timeout=0) and no implicit transactions (isolation_level=None). The
+    # lane's lock lets one thread at a time use the connection.
+    db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(SCHEMA)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _select(db: sqlite3.Connection, key: str, now: float) -> Record | None:
+    row = db.execute(SELECT, (key, now)).fetchone()
+    if row is None:
+        return None
+    data, expires = row
+    return Record(data, digest(data), expires - now)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    # The low byte is the code, the rest says more about it.
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+# A connection must not cross a fork, not even unused: SQLite would take the parent's locks for the
+# child's. So a fork waits for its turn in every lane, and closes what is open.
+_lanes: WeakSet[_Lane] = WeakSet()
+_held: list[_Lane] = []
+
+
+def _before_fork() -> None:
+    for lane in sorted(_lanes, key=id):  # one order, lest two forking threads wait for each other
+        lane.lock.acquire()
+        _held.append(lane)
+        with suppress(sqlite3.Error):
+            lane.drop()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
