@@ -1,0 +1,47 @@
+# PYTHON= names the Python that .venv is made with; by default the first >= 3.11 that works.
+PORT ?= 5000
+ARGS ?=
+
+.PHONY: help demo test lint bench wheels clean
+
+help:
+	@echo "make demo    serve the demo on http://127.0.0.1:$(PORT)  (PORT=, SESSION_TYPE=, SESSION_URI=)"
+	@echo "make test    run every test on the compiled and on the pure-Python arm  (ARGS=)"
+	@echo "make lint    check style and types"
+	@echo "make bench   run the benchmarks  (ARGS=)"
+	@echo "make wheels  build sdist and wheels, and test each from a clean environment"
+	@echo "make clean   remove everything that these made"
+
+demo: .venv/installed-redis
+	@PORT=$(PORT) exec .venv/bin/python examples/demo/app.py
+
+test: .venv/installed-test
+	@sh .ci/servers
+	env -u QUART_SESSION_PURE_PYTHON .venv/bin/python -m pytest $(ARGS)
+	QUART_SESSION_PURE_PYTHON=1 .venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/installed-dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy --strict
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+bench: .venv/installed-bench
+	.venv/bin/python -m pytest benchmarks $(ARGS)
+
+wheels: .venv/installed-dev
+	sh .ci/wheels
+
+clean:
+	rm -rf .venv build dist wheelhouse *.egg-info examples/demo/instance
+	rm -rf .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f quart_session/_speedups*.so quart_session/_speedups*.pyd _speedups/*.c _speedups/*.html
+	find benchmarks examples quart_session tests -name __pycache__ -prune -exec rm -rf {} +
+
+# .venv/installed-EXTRA: the project with that extra, and the extension compiled in place.
+.venv/installed-%: pyproject.toml setup.py $(wildcard _speedups/*.p*) | .venv/bin/pip
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+.venv/bin/pip:
+	@python=$$(PYTHON="$(PYTHON)" sh .ci/python) && "$$python" -m venv .venv
