@@ -102,6 +102,7 @@ async def logout() -> ResponseReturnValue:
 async def read_record(sid: str) -> Panel:
     """What lies in the backend now, byte for byte."""
     interface = app.session_interface
+    assert isinstance(interface, quart_session.SessionInterface)
     return Panel(await interface.get(interface.key_prefix + sid))
 
 

@@ -22,10 +22,10 @@ TYPES = {
 class Panel:
     """One record, as it was read from the backend."""
 
-    def __init__(self, raw: str | None) -> None:
-        self.raw = raw
-        self.size = len(raw.encode()) if raw else 0
-        self.html = layout(json.loads(raw)) if raw else Markup()
+    def __init__(self, raw: str | bytes | None) -> None:
+        self.raw = raw.decode() if isinstance(raw, bytes) else raw
+        self.size = len(self.raw.encode()) if self.raw else 0
+        self.html = layout(json.loads(self.raw)) if self.raw else Markup()
 
     @classmethod
     async def nothing(cls) -> Panel:
