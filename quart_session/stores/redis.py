@@ -1,0 +1,264 @@
+"""Sessions in Redis, or in what speaks its protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from hashlib import sha1
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
+from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
+
+from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.base import (
+    ANY,
+    Conflict,
+    Expect,
+    Record,
+    Store,
+    Version,
+    digest,
+)
+
+if TYPE_CHECKING:
+    from quart_session.config import SessionConfig
+
+DEFAULT_URL = "redis://localhost:6379"
+
+# Past this nobody lives to see the difference, and the sum with today fits the server's 64 bits.
+LONGEST = 10**15  # milliseconds
+
+
+class _Script(NamedTuple):
+    source: str
+    sha: str
+
+
+def _script(source: str) -> _Script:
+    return _Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+# Each script names one key, as Redis Cluster wants it. A value of another type is not a record of
+# ours, so it reads as nothing; any other error is one. A record is {data, milliseconds left}.
+_READ = """
+local data = redis.pcall('GET', KEYS[1])
+if type(data) == 'table' then
+  if not string.find(data.err, 'WRONGTYPE') then return data end
+  data = false
+end
+"""
+GET = _script(f"""{_READ}
+if not data then return false end
+return {{data, redis.call('PTTL', KEYS[1])}}
+""")
+# ARGV: data, milliseconds, the version that is expected or '' for none. True or what is there.
+SET = _script(f"""{_READ}
+if (data and redis.sha1hex(data) or '') ~= ARGV[3] then
+  return data and {{data, redis.call('PTTL', KEYS[1])}}
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+""")
+# ARGV: the version that is expected, or '' for none.
+DELETE = _script(f"""{_READ}
+if data and redis.sha1hex(data) ~= ARGV[1] then
+  return {{data, redis.call('PTTL', KEYS[1])}}
+end
+redis.call('DEL', KEYS[1])
+return 1
+""")
+
+
+class RedisStore(Store):
+    """Keeps each record as a plain value, which expires by itself. Every call is one round trip.
+
+    :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, by default the server of this
+        machine. Arguments of redis-py's connections may follow, ``?max_connections=10``.
+    :param client: a ``redis.asyncio`` client to use in place of *url*, whatever its options. It
+        belongs to the one event loop where it is used, and is never closed.
+    :param timeout: seconds that a call may take, with all that belongs to it: the wait for a
+        connection, a new connection, a second attempt.
+    :raises ConfigError: *url* or *client* cannot be used.
+
+    .. versionadded:: 4.0
+    """
+
+    def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:
+        if client is not None and not iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise ConfigError(
+                f"SESSION_REDIS = {type(client).__module__}.{type(client).__qualname__} instance: "
+                "expected a client of redis.asyncio"
+            )
+        self._url = url or DEFAULT_URL
+        self._client = client
+        self._timeout = timeout
+        # An asyncio client works in one event loop only.
+        self._clients: dict[asyncio.AbstractEventLoop, Redis] = {}
+        if client is None:
+            self._make_client()  # says what is wrong with the URL; connects nowhere
+
+    @classmethod
+    def from_config(cls, config: SessionConfig) -> RedisStore:
+        """Use ``SESSION_REDIS``, else ``SESSION_URI``, else the server of this machine."""
+        return cls(config.uri, client=config.redis, timeout=config.timeout)
+
+    @property
+    def backend(self) -> object:
+        """The ``redis.asyncio`` client: the user's, or the one of the running event loop.
+
+        ``None`` where no asyncio event loop runs.
+        """
+        try:
+            return self._running_client()
+        except StoreError:
+            return None
+
+    async def close(self) -> None:
+        try:
+            client = self._clients.pop(asyncio.get_running_loop(), None)
+        except RuntimeError:  # Trio, where nothing can have been opened
+            return
+        if client is not None:
+            # A connection that is broken already has nothing to tell.
+            with suppress(RedisError, OSError):
+                await client.aclose()
+
+    async def get(self, key: str) -> Record | None:
+        return _record(await self._run(GET, key, repeatable=True))
+
+    async def set(
+        self, key: str, data: bytes, ttl: float, expected: Expect | Version = ANY
+    ) -> Version | Conflict:
+        life = _milliseconds(ttl)
+        if expected is ANY:
+            await self._command("SET", key, data, "PX", life, repeatable=True)
+            return digest(data)
+        # Not repeatable: if the first attempt wrote, the second would call that a conflict.
+        answer = await self._run(SET, key, data, life, _wire(expected))
+        return digest(data) if answer == 1 else Conflict(_record(answer))
+
+    async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
+        if expected is ANY:
+            await self._command("DEL", key, repeatable=True)
+            return None
+        answer = await self._run(DELETE, key, _wire(expected), repeatable=True)
+        return None if answer == 1 else Conflict(_record(answer))
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return bool(await self._command("PEXPIRE", key, _milliseconds(ttl), repeatable=True))
+
+    async def _run(self, script: _Script, key: str, *args: Any, repeatable: bool = False) -> Any:
+        try:
+            return await self._command("EVALSHA", script.sha, 1, key, *args, repeatable=repeatable)
+        except StoreError as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+        # A new or restarted server. EVAL makes it remember the script.
+        return await self._command("EVAL", script.source, 1, key, *args, repeatable=repeatable)
+
+    async def _command(self, *args: Any, repeatable: bool = False) -> Any:
+        """Send one command and return its answer, as bytes. All commands leave here.
+
+        One that is *repeatable* has a second attempt if its connection broke, as connections do
+        that a server or a firewall closed while they were idle.
+        """
+        client = self._running_client()
+        try:
+            # The clock for all of it: redis-py's own time-outs are for each single step.
+            async with asyncio.timeout(self._timeout):
+                try:
+                    return await client.execute_command(*args, **{NEVER_DECODE: True})
+                except ConnectionError:
+                    if not repeatable:
+                        raise
+                    return await client.execute_command(*args, **{NEVER_DECODE: True})
+        except TimeoutError as error:
+            raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
+        except ResponseError as error:
+            # Some servers repeat the arguments, and those are keys and data.
+            reason, _, arguments = str(error).partition(", with args")
+            raise StoreError(
+                f"{self._name} refused {args[0]}: {type(error).__name__}: {reason}"
+            ) from (None if arguments else error)
+        except (RedisError, OSError) as error:
+            raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
+        except RuntimeError as error:
+            # That is how asyncio puts it.
+            if self._client is None:
+                raise
+            raise StoreError(
+                f"{self._name} was used in another event loop before; it works in one only. "
+                "Make it in the loop that serves, or set SESSION_URI in its place"
+            ) from error
+
+    @property
+    def _name(self) -> str:
+        """What errors call the server; without user and password."""
+        if self._client is not None:
+            return "the Redis client in SESSION_REDIS"
+        parts = urlsplit(self._url)
+        address = parts.netloc.rpartition("@")[2]
+        return f"Redis at {parts.scheme}://{address}{parts.path}"
+
+    def _running_client(self) -> Any:
+        if self._client is not None:
+            return self._client
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise StoreError(
+                "the redis store runs under asyncio; it does not support Trio yet"
+            ) from error
+        client = self._clients.get(loop)
+        if client is None:
+            # A loop that ended without a call of close() is not kept alive by its client.
+            for other in list(self._clients):
+                if other.is_closed():
+                    self._clients.pop(other, None)
+            client = self._clients[loop] = self._make_client()
+        return client
+
+    def _make_client(self) -> Redis:
+        try:
+            pool = BlockingConnectionPool.from_url(
+                self._url,
+                # All connections busy: wait. It is _command that ends the wait, and any other.
+                timeout=None,
+                socket_timeout=None,
+                socket_connect_timeout=self._timeout,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+            # Looks at the options; connects nowhere.
+            pool.make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError):
+            # Their messages may quote the URL, and that may hold a password.
+            raise ConfigError(
+                "SESSION_URI cannot be read: expected redis://host:port/database, "
+                "rediss://host:port/database or unix:///path/to/socket, "
+                "with user:password@ before the host and redis-py's options after a ?"
+            ) from None
+        return Redis.from_pool(pool)
+
+
+def _milliseconds(ttl: float) -> int:
+    return max(1, math.ceil(min(ttl * 1000, LONGEST)))
+
+
+def _wire(expected: Expect | Version) -> bytes:
+    return b"" if isinstance(expected, Expect) else expected
+
+
+def _record(answer: Any) -> Record | None:
+    if answer is None:
+        return None
+    data, milliseconds = answer
+    # -1: the key was made without a life, by somebody else.
+    return Record(data, digest(data), milliseconds / 1000 if milliseconds >= 0 else None)

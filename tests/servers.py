@@ -1,0 +1,98 @@
+"""Real servers for the tests: each on a free port in a temporary folder, stopped by its process."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """A redis-server that forgets everything when it stops.
+
+    It listens on the loopback interface (``url``) and on a Unix socket (``unix_url``).
+    """
+
+    def __init__(self, folder: Path, *, password: str | None = None) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.socket = folder / "redis.sock"
+        self.unix_url = f"unix://{self.socket}"
+        self._folder = folder
+        self._password = password
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise RuntimeError("redis-server is not installed (apt-get install redis-server)")
+        options = {
+            "bind": "127.0.0.1",
+            "port": self.port,
+            "unixsocket": self.socket,
+            "dir": self._folder,
+            "save": "",
+            "appendonly": "no",
+            "requirepass": self._password or "",
+        }
+        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+        self._wait_until_it_answers()
+
+    def stop(self, kill: bool = False) -> None:
+        """Stop the server, in order or (*kill*) as a crash does. Harmless when it does not run."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            process.wait(10)
+
+    def freeze(self) -> None:
+        """Make the server silent: it takes connections and answers nothing, until ``thaw()``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(64)[:5] in (b"+PONG", b"-NOAU"):
+                        return
+            except OSError:
+                pass
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = (self._folder / "redis.log").read_text(errors="replace")
+                self.stop(kill=True)
+                raise RuntimeError(f"redis-server does not start:\n{log}")
+            time.sleep(0.02)
+
+
+@contextmanager
+def redis_server(folder: Path, *, password: str | None = None) -> Iterator[RedisServer]:
+    """Run a Redis server whose files lie in *folder*."""
+    server = RedisServer(folder, password=password)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(kill=True)
