@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from hashlib import sha1
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from quart_session.config import SessionConfig
 
 DEFAULT_URL = "redis://localhost:6379"
+
+# One process is served no faster by more of them; `?max_connections=` in the URL changes it.
+CONNECTIONS = 16
 
 # Past this nobody lives to see the difference, and the sum with today fits the server's 64 bits.
 LONGEST = 10**15  # milliseconds
@@ -76,6 +79,13 @@ return 1
 """)
 
 
+class _Client(NamedTuple):
+    redis: Any
+    turn: AbstractAsyncContextManager[None]
+    """What to wait for before a command, so that all get their turn in order. redis-py's own
+    blocking pool is not fair: at 64 callers some wait for a second while others go round."""
+
+
 class RedisStore(Store):
     """Keeps each record as a plain value, which expires by itself. Every call is one round trip.
 
@@ -100,7 +110,7 @@ class RedisStore(Store):
         self._client = client
         self._timeout = timeout
         # An asyncio client works in one event loop only.
-        self._clients: dict[asyncio.AbstractEventLoop, Redis] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
         if client is None:
             self._make_client()  # says what is wrong with the URL; connects nowhere
 
@@ -111,14 +121,11 @@ class RedisStore(Store):
 
     @property
     def backend(self) -> object:
-        """The ``redis.asyncio`` client: the user's, or the one of the running event loop.
-
-        ``None`` where no asyncio event loop runs.
-        """
+        """The ``redis.asyncio`` client: the user's, or that of the running event loop, if any."""
         try:
-            return self._running_client()
+            return self._running_client().redis
         except StoreError:
-            return None
+            return self._client
 
     async def close(self) -> None:
         try:
@@ -128,7 +135,7 @@ class RedisStore(Store):
         if client is not None:
             # A connection that is broken already has nothing to tell.
             with suppress(RedisError, OSError):
-                await client.aclose()
+                await client.redis.aclose()
 
     async def get(self, key: str) -> Record | None:
         return _record(await self._run(GET, key, repeatable=True))
@@ -169,10 +176,10 @@ class RedisStore(Store):
         One that is *repeatable* has a second attempt if its connection broke, as connections do
         that a server or a firewall closed while they were idle.
         """
-        client = self._running_client()
+        client, turn = self._running_client()
         try:
             # The clock for all of it: redis-py's own time-outs are for each single step.
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), turn:
                 try:
                     return await client.execute_command(*args, **{NEVER_DECODE: True})
                 except ConnectionError:
@@ -207,15 +214,15 @@ class RedisStore(Store):
         address = parts.netloc.rpartition("@")[2]
         return f"Redis at {parts.scheme}://{address}{parts.path}"
 
-    def _running_client(self) -> Any:
-        if self._client is not None:
-            return self._client
+    def _running_client(self) -> _Client:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
             raise StoreError(
                 "the redis store runs under asyncio; it does not support Trio yet"
             ) from error
+        if self._client is not None:
+            return _Client(self._client, nullcontext())
         client = self._clients.get(loop)
         if client is None:
             # A loop that ended without a call of close() is not kept alive by its client.
@@ -225,13 +232,12 @@ class RedisStore(Store):
             client = self._clients[loop] = self._make_client()
         return client
 
-    def _make_client(self) -> Redis:
+    def _make_client(self) -> _Client:
         try:
-            pool = BlockingConnectionPool.from_url(
+            pool = ConnectionPool.from_url(
                 self._url,
-                # All connections busy: wait. It is _command that ends the wait, and any other.
-                timeout=None,
-                socket_timeout=None,
+                max_connections=CONNECTIONS,
+                socket_timeout=None,  # _command has the clock
                 socket_connect_timeout=self._timeout,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
@@ -245,7 +251,7 @@ class RedisStore(Store):
                 "rediss://host:port/database or unix:///path/to/socket, "
                 "with user:password@ before the host and redis-py's options after a ?"
             ) from None
-        return Redis.from_pool(pool)
+        return _Client(Redis.from_pool(pool), asyncio.Semaphore(pool.max_connections))
 
 
 def _milliseconds(ttl: float) -> int:
