@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 from demo_process import DemoProcess
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 COOKIE = "session"
 
@@ -16,14 +18,23 @@ def find(browser: Chrome, element: str) -> WebElement:
     return browser.find_element(By.ID, element)
 
 
+def press(browser: Chrome, button: WebElement) -> None:
+    """Press a button that sends a form, and wait until the next page is all there."""
+    browser.execute_script("window.before = true")
+    button.click()
+    arrived = "return !window.before && document.readyState === 'complete'"
+    wait = WebDriverWait(browser, 20, 0.05, ignored_exceptions=[WebDriverException])
+    wait.until(lambda browser: browser.execute_script(arrived))
+
+
 def log_in(browser: Chrome, name: str) -> None:
     find(browser, "name").send_keys(name)
-    find(browser, "login").click()
+    press(browser, find(browser, "login"))
 
 
 def add(browser: Chrome, item: str) -> None:
     find(browser, "item").send_keys(item)
-    find(browser, "add").click()
+    press(browser, find(browser, "add"))
 
 
 def cart(browser: Chrome) -> dict[str, int]:
@@ -52,7 +63,7 @@ def test_a_session_survives_a_restart_and_ends_with_log_out(
     for item in ("Blue teapot", "Oat milk", "Blue teapot"):
         add(browser, item)
     assert cart(browser) == {"Blue teapot": 2, "Oat milk": 1}
-    browser.find_element(By.CSS_SELECTOR, "[aria-label='One less: Oat milk']").click()
+    press(browser, browser.find_element(By.CSS_SELECTOR, "[aria-label='One less: Oat milk']"))
     assert cart(browser) == {"Blue teapot": 2}
     assert find(browser, "visits").text == "5"
     cookie = browser.get_cookie(COOKIE)
@@ -63,7 +74,7 @@ def test_a_session_survives_a_restart_and_ends_with_log_out(
     assert find(browser, "visits").text == "6"
     assert cart(browser) == {"Blue teapot": 2}
 
-    find(browser, "logout").click()
+    press(browser, find(browser, "logout"))
     assert find(browser, "nothing").is_displayed()
     assert find(browser, "name").is_displayed()
     assert browser.get_cookies() == []
