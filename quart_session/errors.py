@@ -22,7 +22,8 @@ class ConfigError(SessionError, ValueError):
 class CodecError(SessionError, ValueError):
     """A value cannot be stored, or bytes are no valid session document.
 
-    When encoding, the message names the path: ``session['cart'][3]['size']: object of type Widget``.
+    When encoding, the message names the path and the type:
+    ``session['cart'][3]['size']: object of type Widget``.
 
     .. versionadded:: 4.0
     """
@@ -39,6 +40,13 @@ class SessionUnavailable(SessionError, ServiceUnavailable):
     """The session could not be loaded because its backend failed. HTTP status 503.
 
     Raised by the first access to ``session``; a route that does not touch the session works on.
+
+    .. versionadded:: 4.0
+    """
+
+
+class SessionConflict(SessionError):
+    """Other requests kept changing the session until ``SESSION_TIMEOUT``; nothing was saved.
 
     .. versionadded:: 4.0
     """

@@ -1,0 +1,104 @@
+"""Session id to cookie and back: verify, parse, Set-Cookie, and what caches are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from quart_session._hotpath import is_sid, sign_sid, unsign_sid
+
+if TYPE_CHECKING:
+    from quart import Quart
+    from quart.sessions import SessionInterface
+    from quart.wrappers import Response
+    from quart.wrappers.base import BaseRequestWebsocket
+    from werkzeug.wrappers import Response as WerkzeugResponse
+
+MAX_IDS = 4
+"""A browser sends several cookies of one name when their paths or domains differ. So many are
+tried; more would let a client turn one request into many look-ups."""
+
+_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+
+
+def is_uuid(sid: str) -> bool:
+    """Whether *sid* has the form that version 3 gave its session ids."""
+    return _UUID4.match(sid) is not None
+
+
+def is_session_id(value: str) -> bool:
+    """Whether *value* has the form of a session id, of this version or of version 3."""
+    return is_sid(value) or is_uuid(value)
+
+
+def read_ids(app: Quart, request: BaseRequestWebsocket, name: str, signed: bool) -> Iterator[str]:
+    """The distinct well-formed session ids of the request's cookies, in the browser's order."""
+    seen: set[str] = set()
+    for value in request.cookies.getlist(name):
+        sid = unsign_sid(value, _keys(app)) if signed else value
+        if sid is None or sid in seen or not is_session_id(sid):
+            continue
+        seen.add(sid)
+        yield sid
+        if len(seen) == MAX_IDS:
+            return
+
+
+def set_cookie(
+    app: Quart,
+    interface: SessionInterface,
+    response: Response | WerkzeugResponse,
+    sid: str,
+    expires: datetime | None,
+    signed: bool,
+) -> None:
+    """Send the session id, until *expires* or until the browser closes."""
+    value = sign_sid(sid, _keys(app)[0]) if signed else sid
+    response.set_cookie(
+        interface.get_cookie_name(app), value, expires=expires, **_attributes(app, interface)
+    )
+
+
+def remove_cookie(
+    app: Quart, interface: SessionInterface, response: Response | WerkzeugResponse
+) -> None:
+    """Remove the cookie with the attributes it was set with; a ``__Host-`` name insists on them."""
+    response.delete_cookie(interface.get_cookie_name(app), **_attributes(app, interface))
+
+
+def keep_from_caches(response: Response | WerkzeugResponse) -> None:
+    """Tell caches that this response is for one browser (RFC 9111, sections 4.1 and 5.2.2.7)."""
+    response.vary.add("Cookie")
+    control = response.cache_control
+    if control.no_store:
+        return
+    control.public = False
+    control.s_maxage = None
+    control.private = True
+
+
+def is_public(response: Response | WerkzeugResponse) -> bool:
+    """Whether the application has declared this response to be for everybody."""
+    return bool(response.cache_control.public or response.cache_control.s_maxage is not None)
+
+
+def _keys(app: Quart) -> list[str | bytes]:
+    """The newest key first; it signs, the others only verify."""
+    newest = app.secret_key
+    assert newest, "checked at start-up"
+    return [newest, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+
+
+def _attributes(app: Quart, interface: SessionInterface) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "domain": interface.get_cookie_domain(app),
+        "path": interface.get_cookie_path(app),
+        "secure": interface.get_cookie_secure(app),
+        "httponly": interface.get_cookie_httponly(app),
+        "samesite": interface.get_cookie_samesite(app),
+    }
+    if app.config.get("SESSION_COOKIE_PARTITIONED"):
+        attributes["partitioned"] = True
+    return attributes

@@ -1,0 +1,349 @@
+"""The dict that the application sees as ``quart.session``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Literal, Self, TypeVar
+from uuid import UUID
+
+from quart.sessions import SessionMixin
+
+from quart_session._hotpath import new_sid
+from quart_session.errors import SessionUnavailable
+
+logger = logging.getLogger("quart_session")
+
+T = TypeVar("T")
+
+RESERVED = ("_permanent", "_addr")
+"""Keys of the stored document that belong to the extension, not to the application."""
+
+METADATA = "_qs"
+"""The one key under which later additions of the extension live in the document."""
+
+_IMMUTABLE = frozenset(
+    {str, int, bool, float, bytes, type(None), UUID, date, datetime, time, timedelta, Decimal}
+)
+
+
+class Phase(Enum):
+    """How far a session is on its way through a request; the value completes a log line."""
+
+    OPEN = "before it was saved"
+    SAVED = "after it was saved"
+    UNSAVED = "in a request that does not save it"
+    """Never saved from here on: a static file, a backend that failed, destroyed meanwhile."""
+
+
+@dataclass(slots=True)
+class Origin:
+    """The record that a session was loaded from or last saved as."""
+
+    key: str
+    data: bytes
+    version: bytes
+    expires_in: float | None
+
+
+class ServerSideSession(dict[Any, Any], SessionMixin):
+    """A dict whose changes, nested ones too, are saved when the request ends.
+
+    Iteration, ``len`` and ``==`` show the application's data only. ``_permanent`` and ``_addr``, as
+    version 3 stored them, are served by ``[]``, ``get``, ``in``, ``update``, ``pop`` and ``del``;
+    they survive :meth:`clear` and do not keep an otherwise empty session alive.
+
+    Looking at the session in any way marks it as accessed and, if its backend failed, raises
+    :exc:`~quart_session.errors.SessionUnavailable`.
+
+    :param initial: the stored document: the data with the reserved keys.
+    :param sid: the session id; made when it is first needed if not given.
+    :param permanent: whether the cookie outlives the browser.
+    :param addr: the client's address.
+    """
+
+    def __init__(
+        self,
+        initial: dict[Any, Any] | None = None,
+        sid: str | None = None,
+        permanent: bool | None = None,
+        addr: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._sid = sid
+        self._origin: Origin | None = None
+        self._accessed = False
+        self._forced = False
+        self._cleared = False
+        self._my_keys: set[Any] = set()
+        """Keys that this request set or deleted itself; it means them even if nothing differs."""
+        self._failure: BaseException | None = None
+        self._phase = Phase.OPEN
+        self._loss_logged = False
+        self._cookie: Literal["set", "remove"] | None = None
+        """What the response tells the browser, decided by the save."""
+        self._load(initial or {})
+        if permanent:
+            self._reserved["_permanent"] = True
+        if addr:
+            self._reserved["_addr"] = addr
+
+    # -- what the interface does with it
+
+    def _load(self, document: dict[Any, Any]) -> None:
+        """Take over a stored document."""
+        self._reserved = {key: document[key] for key in (*RESERVED, METADATA) if key in document}
+        dict.clear(self)
+        dict.update(self, document)
+        for key in self._reserved:
+            dict.pop(self, key)
+
+    def _document(self) -> dict[Any, Any]:
+        """What is to be stored, in the order of version 3."""
+        return {**self._reserved, **dict(dict.items(self))}
+
+    def _is_empty(self) -> bool:
+        return dict.__len__(self) == 0
+
+    def _may_have_changed(self) -> bool:
+        """False only where nobody can have changed anything, told without encoding."""
+        if self._forced or self._cleared or self._my_keys:
+            return True
+        return self._accessed and any(type(value) not in _IMMUTABLE for value in dict.values(self))
+
+    def _saved(self, origin: Origin | None) -> None:
+        """Start over from what is stored now; ``None``: nothing is."""
+        self._origin = origin
+        self._forced = self._cleared = False
+        self._my_keys.clear()
+
+    def _look(self) -> None:
+        self._accessed = True
+        if self._failure is not None:
+            raise SessionUnavailable() from self._failure
+
+    def _note(self, key: Any) -> None:
+        self._look()
+        if key == METADATA:
+            raise ValueError(f"{METADATA!r} is reserved for the session itself; use another key")
+        self._my_keys.add(key)
+        if self._phase is not Phase.OPEN and not self._loss_logged:
+            self._loss_logged = True
+            logger.warning("The session was changed %s; the change is lost", self._phase.value)
+
+    # -- what the framework and version 3 know of it
+
+    @property
+    def sid(self) -> str:
+        """The session id. It is a secret: whoever knows it is logged in."""
+        self._look()
+        return self._ensure_sid()
+
+    def _ensure_sid(self) -> str:
+        if self._sid is None:
+            self._sid = new_sid()
+        return self._sid
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        """Whether the session has not been stored yet."""
+        self._look()
+        return self._origin is None
+
+    @property
+    def available(self) -> bool:
+        """Whether the backend answered. Never raises.
+
+        .. versionadded:: 4.0
+        """
+        return self._failure is None
+
+    @property
+    def accessed(self) -> bool:
+        """Whether the application looked at the session.
+
+        Quart 0.23 assigns ``True`` at every access of its own, so an assignment says nothing and is
+        ignored.
+        """
+        return self._accessed
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        pass
+
+    @property
+    def modified(self) -> bool:
+        """Whether a key was set or deleted. Assign ``True`` to save in any case.
+
+        A change inside a value is found without this when the session is saved.
+        """
+        return self._forced or bool(self._my_keys)
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._forced = bool(value)
+        if not value:
+            self._my_keys.clear()
+
+    def dirty(self) -> None:
+        """Save the session in any case; with ``SESSION_EXPLICIT``, store it if it is new."""
+        self._look()
+        self._forced = True
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser. The record expires either way."""
+        if self._failure is None:
+            self._look()
+        return bool(self._reserved.get("_permanent", False))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        if self._failure is None:
+            self["_permanent"] = value
+
+    @property
+    def addr(self) -> str | Literal[False]:
+        """The client's address when the session began, or ``False``."""
+        self._look()
+        addr: str | Literal[False] = self._reserved.get("_addr", False)
+        return addr
+
+    @addr.setter
+    def addr(self, value: str) -> None:
+        self["_addr"] = value
+
+    # -- looking at it
+
+    def __getitem__(self, key: Any) -> Any:
+        self._look()
+        if key in RESERVED:
+            return self._reserved[key]
+        return super().__getitem__(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self[key] if key in self else default  # noqa: SIM401 -- this is get
+
+    def __contains__(self, key: object) -> bool:
+        self._look()
+        if key in RESERVED:
+            return key in self._reserved
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._look()
+        return super().__iter__()
+
+    def __reversed__(self) -> Iterator[Any]:
+        self._look()
+        return super().__reversed__()
+
+    def __len__(self) -> int:
+        self._look()
+        return super().__len__()
+
+    def __eq__(self, other: object) -> bool:
+        self._look()
+        if isinstance(other, ServerSideSession):
+            other._look()
+        return dict.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def keys(self) -> KeysView[Any]:  # type: ignore[override]
+        self._look()
+        return super().keys()
+
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]
+        self._look()
+        return super().values()
+
+    def items(self) -> ItemsView[Any, Any]:  # type: ignore[override]
+        self._look()
+        return super().items()
+
+    def copy(self) -> dict[Any, Any]:
+        """The application's data as a plain dict."""
+        self._look()
+        return super().copy()
+
+    def __or__(self, other: Any) -> Any:
+        self._look()
+        return super().__or__(other)
+
+    def __ror__(self, other: Any) -> Any:
+        self._look()
+        return super().__ror__(other)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Copied or pickled, a session is its data: neither its id nor its place in the store."""
+        return dict, (self.copy(),)
+
+    def __repr__(self) -> str:
+        """Neither the id nor the data, since reprs end up in logs."""
+        return f"<{type(self).__name__} of {dict.__len__(self)} keys>"
+
+    # -- changing it
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._note(key)
+        if key == "_permanent":
+            self._reserved[key] = bool(value)
+        elif key in RESERVED:
+            self._reserved[key] = value
+        else:
+            super().__setitem__(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._look()
+        if key in RESERVED:
+            del self._reserved[key]
+        else:
+            super().__delitem__(key)
+        self._note(key)
+
+    def pop(self, key: Any, *default: T) -> Any:
+        if len(default) > 1:
+            raise TypeError(f"pop takes a key and a default, got {len(default)} defaults")
+        if default and key not in self:
+            return default[0]
+        value = self[key]
+        del self[key]
+        return value
+
+    def popitem(self) -> tuple[Any, Any]:
+        self._look()
+        key, value = super().popitem()
+        self._note(key)
+        return key, value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """Forget the application's data; saved like this, the session is destroyed.
+
+        ``permanent`` and ``addr`` stay for what is put into it afterwards.
+        """
+        self._look()
+        for key in dict.keys(self):
+            self._note(key)
+        self._cleared = True
+        super().clear()

@@ -1,0 +1,41 @@
+"""Names of version 3 for applications that import them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart_session.config import SessionConfig
+from quart_session.interface import SessionInterface as SessionInterface
+from quart_session.session import ServerSideSession as ServerSideSession
+from quart_session.stores import load_store
+
+RedisSession = MemcachedSession = MongoDBSession = NullSession = ServerSideSession
+
+
+class _NamedInterface(SessionInterface):
+    def __init__(self, session_type: str, backend: Any, **settings: Any) -> None:
+        known = {
+            "SESSION_TYPE": session_type,
+            "SESSION_KEY_PREFIX": settings.pop("key_prefix", None),
+            "SESSION_USE_SIGNER": settings.pop("use_signer", None),
+            "SESSION_PERMANENT": settings.pop("permanent", None),
+        }
+        if backend is not None:
+            known[f"SESSION_{session_type.upper()}"] = backend
+        config = SessionConfig.from_mapping({**settings, **known})
+        super().__init__(load_store(config), config)
+
+
+class RedisSessionInterface(_NamedInterface):
+    """``app.session_interface = RedisSessionInterface(redis, key_prefix="session:")``, as in
+    version 3. ``Session(app)`` does the same from ``SESSION_REDIS``."""
+
+    def __init__(self, redis: Any = None, **settings: Any) -> None:
+        super().__init__("redis", redis, **settings)
+
+
+class NullSessionInterface(_NamedInterface):
+    """Stores nothing, as in version 3."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("null", None, **settings)

@@ -1,0 +1,101 @@
+"""Two requests of one session at once: the second one is sent while the first one runs."""
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def site(new_site):
+    site = new_site()
+    await site.visit(lambda session: session.update(user="ada", cart=["tea"]))
+    return site
+
+
+def during(site, mine, theirs):
+    """A view that does *mine* after another request of the same browser did *theirs*."""
+    headers = {"Cookie": f"session={site.cookie()}"}
+    other = site.app.test_client(use_cookies=False)
+
+    async def action(session):
+        session.get("user")
+        await site.visit(theirs, client=other, headers=headers)
+        mine(session)
+
+    return action
+
+
+async def test_changes_of_different_keys_are_both_kept(site):
+    def mine(session):
+        session["cart"].append("milk")
+
+    def theirs(session):
+        session["theme"] = "dark"
+        del session["user"]
+
+    await site.visit(during(site, mine, theirs))
+    assert await site.look() == {"cart": ["tea", "milk"], "theme": "dark"}
+
+
+async def test_of_the_same_key_the_last_save_counts_whole(site):
+    await site.visit(
+        during(
+            site,
+            lambda session: session["cart"].append("milk"),
+            lambda session: session.update(cart=["coffee", "bread"]),
+        )
+    )
+    assert (await site.look())["cart"] == ["tea", "milk"]
+
+
+async def test_a_deletion_is_a_change(site):
+    await site.visit(
+        during(
+            site,
+            lambda session: session.pop("cart"),
+            lambda session: session["cart"].append("milk"),
+        )
+    )
+    assert await site.look() == {"user": "ada"}
+
+
+async def test_a_destroyed_session_is_not_brought_back(site, caplog):
+    response = await site.visit(
+        during(site, lambda session: session.update(late=1), lambda session: session.clear())
+    )
+    assert "Set-Cookie" not in response.headers
+    assert await site.look() == {}
+    assert "destroyed meanwhile" in caplog.text
+
+
+async def test_clear_removes_what_was_added_meanwhile(site):
+    key = site.interface.key_prefix + site.cookie()
+    await site.visit(
+        during(site, lambda session: session.clear(), lambda session: session.update(more=1))
+    )
+    assert site.cookie() is None
+    assert await site.interface.get(key) is None
+
+
+async def test_deleting_the_last_key_keeps_what_was_added_meanwhile(site):
+    def mine(session):
+        del session["cart"], session["user"]
+
+    await site.visit(during(site, mine, lambda session: session.update(more=1)))
+    assert await site.look() == {"more": 1}
+
+
+async def test_a_second_save_of_the_merged_session_changes_nothing(site):
+    from quart import Response
+
+    async def save_twice(session):
+        await during(
+            site, lambda session: session.update(a=1), lambda session: session.update(b=2)
+        )(session)
+        response = Response()
+        real = session._get_current_object()
+        await site.interface.save_session(site.app, real, response)
+        await site.interface.save_session(site.app, real, response)
+
+    await site.visit(save_twice)
+    assert await site.look() == {"user": "ada", "cart": ["tea"], "a": 1, "b": 2}

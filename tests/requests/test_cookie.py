@@ -1,0 +1,197 @@
+"""The cookie: its attributes, its signature, and which of several counts."""
+
+import itsdangerous
+import pytest
+from quart_session._hotpath import new_sid
+from werkzeug.http import parse_cookie
+
+from quart_session import ConfigError
+
+pytestmark = pytest.mark.anyio
+
+LOGIN = {"user": "ada"}
+
+
+def attributes(header):
+    return {part.strip().partition("=")[0].lower() for part in header.split(";")[1:]}
+
+
+async def login(site, **options):
+    return await site.visit(lambda session: session.update(LOGIN), **options)
+
+
+async def test_a_permanent_session_gets_a_cookie_that_expires(site):
+    response = await login(site)
+    assert attributes(response.headers["Set-Cookie"]) == {"expires", "httponly", "path"}
+
+
+async def test_a_session_that_is_not_permanent_ends_with_the_browser(site):
+    def action(session):
+        session.update(LOGIN)
+        session.permanent = False
+
+    response = await site.visit(action)
+    assert attributes(response.headers["Set-Cookie"]) == {"httponly", "path"}
+    assert await site.look() == LOGIN
+
+
+async def test_permanence_is_remembered(new_site):
+    site = new_site(SESSION_PERMANENT=False)
+    await login(site)
+    response = await site.visit(lambda session: setattr(session, "permanent", True))
+    assert "expires" in attributes(response.headers["Set-Cookie"])
+    response = await site.visit(lambda session: session.update(more=1))
+    assert "expires" in attributes(response.headers["Set-Cookie"])
+
+
+async def test_the_settings_of_quart_shape_the_cookie_and_its_removal(new_site):
+    site = new_site(
+        SESSION_COOKIE_NAME="__Host-id",
+        SESSION_COOKIE_SECURE=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_PATH="/",
+    )
+    response = await login(site)
+    header = response.headers["Set-Cookie"]
+    assert header.startswith("__Host-id=")
+    assert {"secure", "httponly", "samesite"} <= attributes(header)
+
+    [sid] = parse_cookie(header.partition(";")[0]).values()
+    response = await site.visit(
+        lambda session: session.clear(), headers={"Cookie": f"__Host-id={sid}"}
+    )
+    assert site.store.calls == ["get", "delete"]
+    removal = response.headers["Set-Cookie"]
+    assert removal.startswith("__Host-id=;")
+    assert attributes(removal) == attributes(header) | {"max-age"}
+
+
+async def test_a_partitioned_cookie_where_the_application_wants_one(new_site):
+    site = new_site(SESSION_COOKIE_PARTITIONED=True, SESSION_COOKIE_SECURE=True)
+    response = await login(site)
+    assert "partitioned" in attributes(response.headers["Set-Cookie"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "a" * 42,
+        "a" * 44,
+        "a" * 42 + "!",
+        "a" * 42 + "\u00e9",
+        "../../etc/passwd",
+        "a" * 65536,
+        "00000000-0000-1000-8000-000000000000",
+        "00000000-0000-4000-8000-00000000000g",
+        "00000000-0000-4000-8000-000000000000\n",
+    ],
+    ids=lambda value: ascii(value[:12]),
+)
+async def test_a_malformed_id_causes_no_call_to_the_store(site, value):
+    response = await site.visit(
+        lambda session: session.get("user"), headers={"Cookie": f"session={value}".encode()}
+    )
+    assert response.status_code == 200
+    assert site.store.calls == []
+
+
+@pytest.mark.parametrize(
+    "made_up", [new_sid(), "c9a0c3f0-5d6b-4b7e-9a53-5f2f6d0e3c11"], ids=["ours", "uuid"]
+)
+async def test_an_id_that_was_never_issued_is_never_adopted(site, made_up):
+    response = await login(site, headers={"Cookie": f"session={made_up}"})
+    assert made_up not in response.headers["Set-Cookie"]
+    assert await site.interface.get(site.interface.key_prefix + made_up) is None
+    assert await site.look() == LOGIN
+
+
+async def test_an_unknown_id_is_left_in_the_browser_when_nothing_is_stored(site):
+    response = await site.visit(
+        lambda session: session.clear(), headers={"Cookie": f"session={new_sid()}"}
+    )
+    assert "Set-Cookie" not in response.headers
+
+
+async def test_among_duplicate_cookies_the_one_with_a_session_counts(site):
+    await login(site)
+    sid = site.cookie()
+    browser = site.app.test_client(use_cookies=False)
+    for cookies in (
+        f"session={sid}; session={new_sid()}",
+        f"session={new_sid()}; session={sid}",
+        f"session=; session=junk; session={sid}",
+        f"session={sid}; session={sid}",
+    ):
+        seen = {}
+        await site.visit(seen.update, client=browser, headers={"Cookie": cookies})
+        assert seen == LOGIN
+
+
+async def test_a_thousand_cookies_cause_four_calls_at_most(site):
+    cookies = "; ".join(f"session={new_sid()}" for _ in range(1000))
+    await site.visit(lambda session: session.get("user"), headers={"Cookie": cookies})
+    assert site.store.calls == ["get"] * 4
+
+
+async def test_the_store_does_not_hold_the_id(site):
+    await login(site)
+    key = site.interface.key_prefix + site.cookie()
+    assert await site.store.inner.get(key) is None
+    assert await site.document() == '{"_permanent":true,"_addr":"<local>","user":"ada"}'
+
+
+async def test_the_id_itself_is_the_key_where_ids_are_not_hashed(new_site):
+    site = new_site(SESSION_HASH_IDS=False)
+    await login(site)
+    assert await site.store.inner.get(site.interface.key_prefix + site.cookie())
+    assert await site.look() == LOGIN
+
+
+async def test_an_application_without_a_secret_key_has_sessions(new_site):
+    site = new_site()
+    site.app.secret_key = None
+    await login(site)
+    assert await site.look() == LOGIN
+
+
+class TestSigned:
+    @pytest.fixture
+    def site(self, new_site):
+        return new_site(SESSION_USE_SIGNER=True, SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"])
+
+    async def test_a_session_outlives_the_request(self, site):
+        await login(site)
+        assert "." in site.cookie()
+        assert await site.look() == LOGIN
+
+    async def test_an_unsigned_or_forged_id_causes_no_call(self, site):
+        await login(site)
+        sid, _, signature = site.cookie().partition(".")
+        browser = site.app.test_client(use_cookies=False)
+        for forged in (sid, f"{sid}.", f"{sid}.{signature[:-1]}", f"{new_sid()}.{signature}"):
+            await site.visit(bool, client=browser, headers={"Cookie": f"session={forged}"})
+            assert site.store.calls == []
+
+    async def test_an_older_key_still_verifies(self, site):
+        await login(site)
+        sid = site.cookie().partition(".")[0]
+        signer = itsdangerous.Signer("old", salt="quart-session", key_derivation="hmac")
+        seen = {}
+        await site.visit(
+            seen.update,
+            client=site.app.test_client(use_cookies=False),
+            headers={"Cookie": f"session={signer.sign(sid).decode()}"},
+        )
+        assert seen == LOGIN
+
+    async def test_needs_a_secret_key(self, new_site):
+        from quart import Quart
+
+        from quart_session import Session
+
+        app = Quart(__name__)
+        app.config["SESSION_USE_SIGNER"] = True
+        with pytest.raises(ConfigError, match=r"SESSION_USE_SIGNER = True needs a secret key"):
+            Session(app)

@@ -1,0 +1,85 @@
+"""Sessions of a QuartTrio application."""
+
+import pytest
+import trio
+from quart import session, websocket
+from quart_trio import QuartTrio
+
+from quart_session import ConfigError, Session
+from quart_session.stores.memory import MemoryStore
+from quart_session.stores.sqlite import SQLiteStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "trio"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request, tmp_path):
+    if request.param == "memory":
+        store = MemoryStore()
+    else:
+        store = SQLiteStore(tmp_path / "sessions.sqlite3", timeout=5)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def site(new_site, tmp_path):
+    return new_site(QuartTrio(__name__, instance_path=str(tmp_path)))
+
+
+async def test_a_nested_change_is_saved(site):
+    await site.visit(lambda session: session.update(cart=["tea"]))
+    await site.visit(lambda session: session["cart"].append("milk"))
+    assert await site.look() == {"cart": ["tea", "milk"]}
+    await site.visit(lambda session: session.clear())
+    assert await site.look() == {}
+
+
+async def test_twenty_concurrent_browsers_keep_their_data(site):
+    @site.app.post("/be/<name>")
+    async def be(name):
+        session["name"] = name
+        return name
+
+    @site.app.get("/who")
+    async def who():
+        return session["name"]
+
+    async def browse(name):
+        browser = site.app.test_client()
+        await browser.post(f"/be/{name}")
+        for _ in range(5):
+            response = await browser.get("/who")
+            assert await response.get_data(as_text=True) == name
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(browse, f"browser {number}")
+
+
+async def test_a_websocket_saves_when_the_browser_disconnects(site):
+    @site.app.websocket("/ws")
+    async def listen():
+        while True:
+            session["seen"].append(await websocket.receive())
+            await websocket.send("ok")
+
+    await site.visit(lambda session: session.update(seen=[]))
+    async with site.client.websocket("/ws") as connection:
+        await connection.send("hello")
+        await connection.receive()
+    with trio.fail_after(5):
+        while (await site.look())["seen"] != ["hello"]:
+            await trio.sleep(0.01)
+
+
+def test_redis_says_that_it_is_not_for_trio_yet():
+    app = QuartTrio(__name__)
+    app.config["SESSION_TYPE"] = "redis"
+    with pytest.raises(ConfigError, match="'redis' does not run under Trio"):
+        Session(app)

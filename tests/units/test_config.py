@@ -1,0 +1,99 @@
+"""What a setting may be, and what an error says."""
+
+from datetime import timedelta
+
+import pytest
+from quart import Quart
+
+from quart_session import ConfigError, Session
+from quart_session.config import SessionConfig
+
+
+def test_the_defaults():
+    config = SessionConfig.from_mapping({})
+    assert (config.type, config.key_prefix, config.permanent) == ("sqlite", "session:", True)
+    assert (config.hash_ids, config.tags, config.timeout) == (True, "full", 1.0)
+    assert not (config.explicit or config.static_file or config.use_signer)
+
+
+def test_none_is_the_default():
+    assert SessionConfig.from_mapping({"SESSION_TYPE": None}).type == "sqlite"
+
+
+WRONG = [
+    ("SESSION_TYPE", 5),
+    ("SESSION_TYPE", ""),
+    ("SESSION_URI", b"redis://"),
+    ("SESSION_REDIS", "redis://localhost"),
+    ("SESSION_SQLITE_PATH", 5),
+    ("SESSION_KEY_PREFIX", 5),
+    ("SESSION_PERMANENT", "false"),
+    ("SESSION_EXPLICIT", 1),
+    ("SESSION_STATIC_FILE", "yes"),
+    ("SESSION_USE_SIGNER", 0),
+    ("SESSION_HASH_IDS", "no"),
+    ("SESSION_TAGS", "json"),
+    ("SESSION_TIMEOUT", 0),
+    ("SESSION_TIMEOUT", True),
+    ("SESSION_TIMEOUT", float("nan")),
+    ("SESSION_TIMEOUT", timedelta(seconds=1)),
+    ("SESSION_PROTECTION", True),
+    ("SESSION_REVERSE_PROXY", True),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_a_wrong_value_is_an_error_that_names_key_value_and_what_is_allowed(key, value):
+    with pytest.raises(ConfigError) as raised:
+        SessionConfig.from_mapping({key: value})
+    assert str(raised.value).startswith(f"{key} = {value!r} is not allowed: it takes ")
+
+
+@pytest.mark.parametrize("name", ["PROTECTION", "REVERSE_PROXY"])
+def test_an_old_name_is_understood_and_mentioned(name, caplog):
+    SessionConfig.from_mapping({f"SESSION_HIJACK_{name}": False})
+    assert caplog.messages == [f"SESSION_HIJACK_{name} is now called SESSION_{name}"]
+    with pytest.raises(ConfigError, match=f"SESSION_{name} = True"):
+        SessionConfig.from_mapping({f"SESSION_HIJACK_{name}": True})
+
+
+def test_keys_of_other_stores_and_of_other_extensions_are_left_alone(caplog):
+    SessionConfig.from_mapping(
+        {
+            "SESSION_MEMCACHED": None,
+            "SESSION_FILE_DIR": "/tmp/x",
+            "SESSION_COOKIE_NAME": "s",
+            "SESSION_REFRESH_EACH_REQUEST": True,
+            "SESSION_SERIALIZATION_FORMAT": "json",
+            "OTHER": 5,
+        }
+    )
+    assert caplog.messages == []
+
+
+def test_a_misspelt_key_is_mentioned(caplog):
+    SessionConfig.from_mapping({"SESSION_EXPLICT": True})
+    assert caplog.messages == ["SESSION_EXPLICT is not a setting; did you mean SESSION_EXPLICIT?"]
+
+
+def test_a_lifetime_that_is_none_is_an_error(tmp_path):
+    app = Quart(__name__, instance_path=str(tmp_path))
+    app.permanent_session_lifetime = timedelta(0)
+    with pytest.raises(ConfigError, match="PERMANENT_SESSION_LIFETIME"):
+        Session(app)
+
+
+@pytest.mark.parametrize(
+    ("session_type", "said"),
+    [
+        ("reddis", "redis"),
+        ("memcached", "SESSION_TYPE = 'memcached'"),
+        ("nonsense", "sqlite"),
+        (object(), "SESSION_TYPE"),
+    ],
+)
+def test_a_store_that_does_not_exist_is_an_error_at_start_up(session_type, said, tmp_path):
+    app = Quart(__name__, instance_path=str(tmp_path))
+    app.config["SESSION_TYPE"] = session_type
+    with pytest.raises(ConfigError, match=said):
+        Session(app)

@@ -1,0 +1,77 @@
+"""The order of the modules: imports run downward only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import quart_session
+
+PACKAGE = Path(quart_session.__file__).parent
+
+FLOORS = [
+    {"errors", "_pure", "_speedups"},
+    {"_hotpath"},
+    {"serializer", "cookie", "config", "session", "merge"},
+    {"stores.base"},
+    {"stores.memory", "stores.null", "stores.sqlite", "stores.redis", "interface"},
+    {"stores"},
+    {"sessions", "extension"},
+    {""},
+]
+OUTSIDE = {"testing"}
+"""Nothing imports these."""
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    .removesuffix("__init__")
+    .removesuffix("."): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def floor(module):
+    [number] = [number for number, modules in enumerate(FLOORS) if module in modules]
+    return number
+
+
+def imports(path):
+    """The modules of the package that are imported at run time."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
+        for node in ast.walk(test)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("quart_session"):
+            module = node.module.removeprefix("quart_session").removeprefix(".")
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".removeprefix(".")
+                yield inner if inner in MODULES or inner == "_speedups" else module
+
+
+def test_every_module_has_a_place():
+    named = set().union(*FLOORS) | OUTSIDE
+    assert set(MODULES) == named - {"_speedups"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in OUTSIDE])
+def test_imports_run_downward(module):
+    for imported in imports(MODULES[module]):
+        assert imported not in OUTSIDE
+        assert floor(imported) < floor(module), f"{module} imports {imported}"
+
+
+def test_no_client_library_is_imported_before_its_store_is_used():
+    import subprocess
+    import sys
+
+    code = "import sys, quart_session; print([m for m in ('redis', 'trio') if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
