@@ -25,13 +25,13 @@ class RedisServer:
     It listens on the loopback interface (``url``) and on a Unix socket (``unix_url``).
     """
 
-    def __init__(self, folder: Path, *, password: str | None = None) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.socket = folder / "redis.sock"
         self.unix_url = f"unix://{self.socket}"
         self._folder = folder
-        self._password = password
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -45,11 +45,12 @@ class RedisServer:
             "dir": self._folder,
             "save": "",
             "appendonly": "no",
-            "requirepass": self._password or "",
         }
         arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [program, *arguments, *self._options], stdout=log, stderr=log
+            )
         self._wait_until_it_answers()
 
     def stop(self, kill: bool = False) -> None:
@@ -88,9 +89,9 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, *, password: str | None = None) -> Iterator[RedisServer]:
-    """Run a Redis server whose files lie in *folder*."""
-    server = RedisServer(folder, password=password)
+def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Run a Redis server whose files lie in *folder*, with *options* of its command line."""
+    server = RedisServer(folder, *options)
     server.start()
     try:
         yield server

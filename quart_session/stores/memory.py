@@ -36,7 +36,7 @@ class MemoryStore(Store):
 
     trio = True
 
-    # A write adds one row at most and looks at two, so expired rows go faster than new ones come.
+    # A write adds one row at most and looks at two, so the expired never long outnumber the living.
     _SWEEP = 2
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

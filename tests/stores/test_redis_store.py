@@ -1,0 +1,373 @@
+"""The Redis store beyond the contract: what lies there, clients, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+import redis
+from redis.asyncio import Redis
+from servers import RedisServer
+from servers import redis_server as run_redis_server
+
+from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.base import ABSENT, Conflict, Record, digest
+from quart_session.stores.redis import RedisStore
+from quart_session.testing import gather
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer) -> AsyncIterator[RedisStore]:
+    store = RedisStore(redis_server.url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """Another program's connection to the server."""
+    async with Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that a test may stop."""
+    with run_redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def key() -> str:
+    return f"test:{uuid4().hex}"
+
+
+def calls(store: RedisStore, key: str) -> list[Any]:
+    """One call of each kind."""
+    return [
+        partial(store.get, key),
+        partial(store.set, key, b"private", 60),
+        partial(store.set, key, b"private", 60, ABSENT),
+        partial(store.delete, key, b"version"),
+        partial(store.touch, key, 60),
+        partial(store.delete, key),
+    ]
+
+
+class TestWhatLiesThere:
+    async def test_the_value_is_the_plain_data(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        await store.set(key, b'{"plain": 1}', 60)
+        assert await client.get(key) == b'{"plain": 1}'
+        version = digest(b'{"plain": 1}')
+        await store.set(key, b'{"plain": 2}', 60, version)
+        assert await client.get(key) == b'{"plain": 2}'
+
+    @pytest.mark.parametrize(("ttl", "expected"), [(0.0001, 1), (0.4, 400), (2.0005, 2001)])
+    async def test_a_life_is_milliseconds_rounded_up(
+        self,
+        store: RedisStore,
+        key: str,
+        monkeypatch: pytest.MonkeyPatch,
+        ttl: float,
+        expected: int,
+    ) -> None:
+        sent: list[tuple[object, ...]] = []
+
+        async def command(*args: object, repeatable: bool = False) -> int:
+            sent.append(args)
+            return 1
+
+        monkeypatch.setattr(store, "_command", command)
+        await store.set(key, b"", ttl)
+        await store.touch(key, ttl)
+        assert sent == [("SET", key, b"", "PX", expected), ("PEXPIRE", key, expected)]
+
+    async def test_a_value_without_a_life_is_a_record(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        await client.set(key, b"data")
+        assert await store.get(key) == Record(b"data", digest(b"data"), None)
+
+    async def test_a_value_of_another_type_is_no_record(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        await client.rpush(key, b"item")
+        assert await store.get(key) is None
+        assert await store.set(key, b"data", 60, b"version") == Conflict(None)
+        assert await store.set(key, b"data", 60, ABSENT) == digest(b"data")
+
+    async def test_a_flushed_script_is_loaded_again(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        version = await store.set(key, b"1", 60, ABSENT)
+        for command in ("get", "set", "delete"):
+            await client.script_flush()
+            if command == "get":
+                record = await store.get(key)
+                assert record is not None
+                version = record.version
+            elif command == "set":
+                assert isinstance(version, bytes)
+                version = await store.set(key, b"2", 60, version)
+                assert version == digest(b"2")
+            else:
+                assert isinstance(version, bytes)
+                assert await store.delete(key, version) is None
+
+    async def test_each_call_is_one_round_trip(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        for _ in range(2):  # the first time scripts are loaded and a connection is made
+            before = (await client.info("stats"))["total_commands_processed"]
+            for call in calls(store, key):
+                await call()
+        after = (await client.info("stats"))["total_commands_processed"]
+        # What scripts call is counted as well; the INFO in between is one more.
+        scripts = {"get": 1, "create": 1, "delete": 2}
+        assert after - before <= len(calls(store, key)) + sum(scripts.values()) + 2
+
+
+class TestClients:
+    @pytest.mark.parametrize("decode", [False, True])
+    async def test_a_client_of_the_user_gives_exact_bytes(
+        self, redis_server: RedisServer, key: str, decode: bool
+    ) -> None:
+        async with Redis.from_url(redis_server.url, decode_responses=decode) as client:
+            store = RedisStore(client=client)
+            data = bytes(range(256))
+            await store.set(key, data, 60)
+            record = await store.get(key)
+            assert record is not None
+            assert record.data == data
+            conflict = await store.set(key, b"new", 60, ABSENT)
+            assert isinstance(conflict, Conflict)
+            assert conflict.record is not None
+            assert conflict.record.data == data
+            assert store.backend is client
+
+    async def test_a_client_of_the_user_is_never_closed(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        async with Redis.from_url(redis_server.url, single_connection_client=True) as client:
+            store = RedisStore(client=client)
+            await store.set(key, b"data", 60)
+            number = await client.client_id()
+            await store.close()
+            assert await client.client_id() == number
+
+    def test_a_client_of_the_user_in_a_second_loop_is_a_clear_error(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        client = Redis.from_url(redis_server.url)
+        store = RedisStore(client=client)
+        with asyncio.Runner() as first, asyncio.Runner() as second:
+            first.run(store.set(key, b"data", 60))
+            with pytest.raises(StoreError, match="another event loop"):
+                second.run(store.get(key))
+            first.run(client.aclose())
+
+    def test_a_client_that_is_not_asynchronous_is_refused(self) -> None:
+        with redis.Redis() as client, pytest.raises(ConfigError) as error:
+            RedisStore(client=client)
+        assert "SESSION_REDIS = redis.client.Redis instance" in str(error.value)
+        assert "redis.asyncio" in str(error.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "localhost:6379",
+            "http://user:s3cret@localhost",
+            "redis://user:s3cret@localhost?socket_timeout=soon",
+            "redis://user:s3cret@localhost?no_such_option=1",
+            "redis://user:s3cret@[localhost",
+        ],
+    )
+    def test_a_bad_url_is_refused_without_showing_its_password(self, url: str) -> None:
+        with pytest.raises(ConfigError) as error:
+            RedisStore(url)
+        assert "SESSION_URI" in str(error.value)
+        assert "s3cret" not in str(error.value)
+        assert error.value.__cause__ is None
+
+    async def test_the_backend_is_the_client_of_the_running_loop(
+        self, store: RedisStore, key: str
+    ) -> None:
+        await store.set(key, b"data", 60)
+        client = store.backend
+        assert isinstance(client, Redis)
+        assert store.backend is client
+        assert await client.get(key) == b"data"
+
+    def test_there_is_no_backend_outside_of_a_loop(self) -> None:
+        assert RedisStore().backend is None
+
+    def test_a_loop_that_has_ended_is_forgotten(self, redis_server: RedisServer) -> None:
+        store = RedisStore(redis_server.url)
+
+        async def make_a_client() -> None:
+            assert store.backend is not None
+
+        for _ in range(3):
+            asyncio.run(make_a_client())
+        assert len(store._clients) == 1
+
+    def test_trio_is_a_clear_error(self, redis_server: RedisServer, key: str) -> None:
+        store = RedisStore(redis_server.url)
+
+        async def main() -> None:
+            with pytest.raises(StoreError, match="Trio"):
+                await store.get(key)
+            await store.close()
+
+        anyio.run(main, backend="trio")
+
+    async def test_many_callers_share_few_connections_in_their_order(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        store = RedisStore(redis_server.url + "?max_connections=2", timeout=5)
+        rounds = dict.fromkeys(range(50), 0)
+        spread = 0
+
+        async def use(n: int) -> None:
+            nonlocal spread
+            for _ in range(20):
+                await store.get(key)
+                rounds[n] += 1
+                if n:  # the first one pays for the connection
+                    spread = max(spread, max(rounds.values()) - min(rounds.values()))
+
+        await gather(partial(use, n) for n in rounds)
+        assert spread <= 3
+        await store.close()
+
+
+class TestOutages:
+    async def test_a_stopped_server_is_an_error_and_its_return_is_seen(
+        self, server: RedisServer, key: str
+    ) -> None:
+        store = RedisStore(server.url, timeout=0.5)
+        for call in calls(store, key):
+            await call()
+        server.stop(kill=True)
+        for call in calls(store, key):
+            started = time.monotonic()
+            with pytest.raises(StoreError, match="Redis at redis://127"):
+                await call()
+            assert time.monotonic() - started < 0.6
+        server.start()
+        for call in calls(store, key):
+            await call()
+        await store.close()
+
+    async def test_a_silent_server_is_an_error_in_time_and_answers_stay_in_place(
+        self, server: RedisServer, key: str
+    ) -> None:
+        store = RedisStore(server.url + "?max_connections=2", timeout=0.5)
+        await gather(partial(store.set, f"{key}:{n}", b"%d" % n, 60) for n in range(20))
+        server.freeze()
+
+        async def fails(n: int) -> None:
+            started = time.monotonic()
+            with pytest.raises(StoreError, match=r"no answer within 0\.5 s"):
+                await store.get(f"{key}:{n}")
+            assert time.monotonic() - started < 0.9
+
+        await gather(partial(fails, n) for n in range(20))
+        server.thaw()
+        for _ in range(5):
+            for n in range(20):
+                record = await store.get(f"{key}:{n}")
+                assert record is not None
+                assert record.data == b"%d" % n
+        await store.close()
+
+    async def test_connections_that_the_server_closed_are_made_again(
+        self, server: RedisServer, key: str
+    ) -> None:
+        store = RedisStore(server.url)
+        async with Redis.from_url(server.url) as admin:
+            for n in range(len(calls(store, key))):
+                await gather([partial(store.get, key)] * 5)
+                await admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                await calls(store, key)[n]()
+        await store.close()
+
+    async def test_a_restarted_server_is_not_noticed(self, server: RedisServer, key: str) -> None:
+        store = RedisStore(server.url)
+        for call in calls(store, key):
+            await call()
+            server.stop()
+            server.start()
+            await anyio.sleep(0.05)  # the event loop hears of the closed connections
+            await call()
+        await store.close()
+
+    async def test_an_address_that_swallows_everything_is_an_error_in_time(self) -> None:
+        async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(swallow, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            store = RedisStore(f"redis://user:s3cret@127.0.0.1:{port}", timeout=0.3)
+            started = time.monotonic()
+            with pytest.raises(StoreError) as error:
+                await store.get("secret")
+            assert time.monotonic() - started < 0.6
+            assert "s3cret" not in str(error.value)
+            await store.close()
+
+    async def test_a_wrong_password_is_an_error_that_does_not_show_it(self, tmp_path: Path) -> None:
+        with run_redis_server(tmp_path, "--requirepass", "right") as server:
+            url = server.url.replace("//", "//:wr0ng@")
+            store = RedisStore(url)
+            with pytest.raises(StoreError) as error:
+                await store.get("secret")
+            assert "AuthenticationError" in str(error.value)
+            assert "wr0ng" not in str(error.value)
+            await store.close()
+            store = RedisStore(server.url.replace("//", "//:right@"))
+            assert await store.get("secret") is None
+            await store.close()
+
+    async def test_a_refusal_shows_neither_key_nor_data(self, tmp_path: Path) -> None:
+        forbidden = ("EVAL", "EVALSHA", "SET", "PEXPIRE", "DEL")
+        options = [part for name in forbidden for part in ("--rename-command", name, "")]
+        with run_redis_server(tmp_path, *options) as server:
+            store = RedisStore(server.url)
+            for call in calls(store, "secret"):
+                with pytest.raises(StoreError) as error:
+                    await call()
+                assert "unknown command" in str(error.value)
+                shown = f"{error.value} {error.value.__cause__}"
+                assert "secret" not in shown
+                assert "private" not in shown
+            await store.close()
+
+    async def test_a_full_server_keeps_the_old_record(self, tmp_path: Path, key: str) -> None:
+        with run_redis_server(tmp_path, "--maxmemory-policy", "noeviction") as server:
+            store = RedisStore(server.url)
+            await store.set(key, b"old", 60)
+            async with Redis.from_url(server.url) as admin:
+                await admin.config_set("maxmemory", "1")
+            for expected in (None, digest(b"old")):
+                with pytest.raises(StoreError, match="OutOfMemory"):
+                    if expected is None:
+                        await store.set(key, b"new", 60)
+                    else:
+                        await store.set(key, b"new", 60, expected)
+            async with Redis.from_url(server.url) as admin:
+                await admin.config_set("maxmemory", "0")
+                assert await admin.get(key) == b"old"
+            await store.close()

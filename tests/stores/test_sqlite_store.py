@@ -1,0 +1,401 @@
+"""The SQLite store beyond the contract: the file, its sharing and its failures."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+import pytest
+
+from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.base import Record, digest
+from quart_session.stores.sqlite import SQLiteStore
+from quart_session.testing import gather
+
+pytestmark = pytest.mark.anyio
+not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes and processes")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.sqlite3"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(path)
+    yield store
+    await store.close()
+
+
+@contextmanager
+def sql(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program's connection to the file."""
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+        yield db
+
+
+def python(program: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start *program* in a process of its own, with these names at hand."""
+    prelude = (
+        "import os, sys, time, anyio\n"
+        "from quart_session.errors import StoreError\n"
+        "from quart_session.stores.sqlite import SQLiteStore\n"
+        "from quart_session.testing import increment, gather\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", prelude + program, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    """Wait for *process* and return what it printed."""
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, text
+    return text.strip()
+
+
+class TestFile:
+    async def test_it_holds_the_plain_data(self, store: SQLiteStore, path: Path) -> None:
+        await store.set("key", b'{"plain": 1}', 60)
+        with sql(path) as db:
+            rows = db.execute("SELECT key, data, expires FROM quart_sessions").fetchall()
+        assert [row[:2] for row in rows] == [("key", b'{"plain": 1}')]
+        assert abs(rows[0][2] - (time.time() + 60)) < 5
+
+    async def test_nothing_is_made_before_the_first_use(self, path: Path) -> None:
+        SQLiteStore(path.parent / "folder" / "file")
+        assert list(path.parent.iterdir()) == []
+
+    @not_on_windows
+    @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777], ids=oct)
+    async def test_only_the_owner_can_read_it_whatever_the_umask(
+        self, path: Path, umask: int
+    ) -> None:
+        store = SQLiteStore(path)
+        before = os.umask(umask)
+        try:
+            await store.set("key", b"data", 60)
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        finally:
+            os.umask(before)
+            await store.close()
+        assert modes == dict.fromkeys([path.name, path.name + "-wal", path.name + "-shm"], 0o600)
+
+    async def test_its_folder_is_made(self, tmp_path: Path) -> None:
+        store = SQLiteStore(tmp_path / "one" / "two" / "file")
+        await store.set("key", b"data", 60)
+        await store.close()
+        assert (tmp_path / "one" / "two" / "file").is_file()
+
+    async def test_the_memory_store_is_recommended_for_memory(self) -> None:
+        with pytest.raises(ConfigError, match="SESSION_TYPE = 'memory'"):
+            SQLiteStore(":memory:")
+
+    async def test_two_stores_share_it(self, store: SQLiteStore, path: Path) -> None:
+        other = SQLiteStore(path)
+        version = await store.set("key", b"1", 60)
+        assert isinstance(version, bytes)
+        assert await other.set("key", b"2", 60, version) == digest(b"2")
+        record = await store.get("key")
+        assert record is not None
+        assert record.data == b"2"
+        await other.close()
+
+    async def test_writes_remove_expired_records(self, store: SQLiteStore, path: Path) -> None:
+        await gather(partial(store.set, f"dead {n}", b"", 0.01) for n in range(20))
+        await anyio.sleep(0.05)
+        for n in range(10):
+            await store.set(f"alive {n}", b"", 60)
+        with sql(path) as db:
+            keys = {key for (key,) in db.execute("SELECT key FROM quart_sessions")}
+        assert keys == {f"alive {n}" for n in range(10)}
+
+    async def test_purging_counts_what_it_removes(self, store: SQLiteStore) -> None:
+        await store.close()
+        await store.set("alive", b"", 60)
+        with sql(store.path) as db:
+            db.executemany(
+                "INSERT INTO quart_sessions VALUES (?, x'', 1)",
+                [(f"dead {n}",) for n in range(2500)],
+            )
+        assert await store.purge_expired() == 2500
+        assert await store.get("alive") is not None
+
+    async def test_it_stops_growing(self, store: SQLiteStore, path: Path) -> None:
+        sizes = []
+        for turn in range(4):
+            await gather(partial(store.set, f"{turn} {n}", bytes(20_000), 0.3) for n in range(50))
+            await anyio.sleep(0.4)
+            await store.purge_expired()
+            with sql(path) as db:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            sizes.append(path.stat().st_size)
+        assert sizes[-1] <= sizes[1]
+
+
+class TestSharing:
+    async def test_a_read_does_not_wait_for_a_writer(self, store: SQLiteStore, path: Path) -> None:
+        await store.set("key", b"data", 60)
+        with sql(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            assert await store.get("key") is not None
+            assert time.monotonic() - started < 0.5
+
+    async def test_a_write_waits_for_a_writer_and_the_loop_goes_on(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        await store.set("key", b"data", 60)
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await anyio.sleep(0.01)
+                ticks += 1
+
+        with sql(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(tick)
+                tasks.start_soon(store.set, "key", b"new", 60)
+                await anyio.sleep(0.3)
+                assert ticks >= 10
+                db.execute("COMMIT")
+                await anyio.sleep(0.1)
+                tasks.cancel_scope.cancel()
+        record = await store.get("key")
+        assert record is not None
+        assert record.data == b"new"
+
+    async def test_a_writer_that_does_not_end_is_an_error_in_time(self, path: Path) -> None:
+        store = SQLiteStore(path, timeout=0.2)
+        await store.set("key", b"old", 60)
+        with sql(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            with pytest.raises(StoreError, match="locked"):
+                await store.set("key", b"new", 60)
+            assert 0.2 <= time.monotonic() - started < 0.5
+            # Those who could not even begin are told in time as well.
+            started = time.monotonic()
+
+            async def fails() -> None:
+                with pytest.raises(StoreError):
+                    await store.set("key", b"new", 60)
+
+            await gather([fails] * 10)
+            assert time.monotonic() - started < 0.7
+        assert await store.set("key", b"new", 60) == digest(b"new")
+        await store.close()
+
+    async def test_processes_lose_no_update_and_meet_no_lock(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        await store.set("counter", b"0", 60)
+        program = """
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    async def work(n):
+        for turn in range(15):
+            await increment(store, "counter")
+            await store.set(f"{os.getpid()} {n}", b"%d" % turn, 60)
+            assert (await store.get(f"{os.getpid()} {n}")).data == b"%d" % turn
+    await gather((lambda n=n: work(n)) for n in range(5))
+    await store.close()
+anyio.run(main)
+"""
+        processes = [python(program, path) for _ in range(4)]
+        for process in processes:
+            output(process)
+        record = await store.get("counter")
+        assert record is not None
+        assert record.data == b"%d" % (4 * 5 * 15)
+
+    async def test_a_new_file_can_be_made_by_many_processes_at_once(self, path: Path) -> None:
+        program = """
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    await store.set(str(os.getpid()), b"data", 60)
+    await store.close()
+anyio.run(main)
+"""
+        for process in [python(program, path) for _ in range(6)]:
+            output(process)
+        with sql(path) as db:
+            assert db.execute("SELECT count(*) FROM quart_sessions").fetchone() == (6,)
+
+    @not_on_windows
+    async def test_a_killed_writer_does_no_harm(self, store: SQLiteStore, path: Path) -> None:
+        program = """
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    print("ready", flush=True)
+    n = 0
+    while True:
+        n += 1
+        await store.set("key", b"%d" % n * 1000, 60)
+anyio.run(main)
+"""
+        for _ in range(3):
+            process = python(program, path)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            await anyio.sleep(0.2)
+            process.kill()
+            process.communicate()
+            record = await store.get("key")
+            assert record is not None
+            assert len(record.data) % 1000 == 0
+            assert await store.set("key", b"next", 60, record.version) == digest(b"next")
+        with sql(path) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    @not_on_windows
+    def test_it_may_be_used_before_and_after_a_fork(self, path: Path) -> None:
+        program = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # about threads of the parent
+store = SQLiteStore(sys.argv[1])
+anyio.run(store.set, "key", b"parent", 60)
+assert store._writes._db is not None
+children = []
+for n in range(4):
+    if not (child := os.fork()):
+        assert store._writes._db is None
+        assert anyio.run(store.get, "key").data == b"parent"
+        for turn in range(20):
+            anyio.run(store.set, f"child {n} {turn}", b"child", 60)
+        os._exit(0)
+    children.append(child)
+for turn in range(20):
+    anyio.run(store.set, f"parent {turn}", b"parent", 60)
+for child in children:
+    assert os.waitpid(child, 0)[1] == 0
+anyio.run(store.close)
+"""
+        output(python(program, path))
+        with sql(path) as db:
+            assert db.execute("SELECT count(*) FROM quart_sessions").fetchone() == (101,)
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+class TestFailures:
+    async def test_a_file_of_another_kind_is_an_error_and_stays_as_it_is(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        path.write_bytes(b"Dear diary, " * 1000)
+        with pytest.raises(StoreError) as error:
+            await store.get("key")
+        assert str(path) in str(error.value)
+        assert "not a database" in str(error.value)
+        with pytest.raises(StoreError):
+            await store.set("key", b"data", 60)
+        assert path.read_bytes() == b"Dear diary, " * 1000
+
+    async def test_a_damaged_file_is_an_error_and_its_repair_is_seen(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        for n in range(100):
+            await store.set(f"key {n}", bytes(1000), 60)
+        await store.close()
+        whole = path.read_bytes()
+        path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+        with pytest.raises(StoreError, match="malformed"):
+            await store.get("key 50")
+        path.write_bytes(whole)
+        assert await store.get("key 50") is not None
+
+    async def test_a_folder_in_its_place_is_an_error(self, store: SQLiteStore, path: Path) -> None:
+        path.mkdir()
+        with pytest.raises(StoreError, match=r"sessions\.sqlite3"):
+            await store.get("key")
+
+    async def test_a_file_in_place_of_its_folder_is_an_error(self, path: Path) -> None:
+        path.write_bytes(b"")
+        with pytest.raises(StoreError, match="sessions"):
+            await SQLiteStore(path / "file").get("key")
+
+    @not_on_windows
+    def test_a_read_only_file_is_read_and_a_write_is_an_error(self) -> None:
+        program = """
+async def main(data):
+    store = SQLiteStore(sys.argv[1])
+    try:
+        await store.set("key", data, 60)
+    except StoreError as error:
+        print(error)
+    assert (await store.get("key")).data == b"data"
+    await store.close()
+anyio.run(main, b"data")
+os.chmod(sys.argv[1], 0o444)
+if os.geteuid() == 0:  # whom modes do not stop
+    os.setgroups([])
+    os.setuid(65534)
+anyio.run(main, b"new")
+"""
+        # Not in pytest's folder, which only its owner may enter.
+        with TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            assert "readonly database" in output(python(program, Path(folder, "file")))
+
+    @not_on_windows
+    async def test_a_full_disk_is_an_error_and_the_old_record_stays(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        await store.set("key", b"data", 60)
+        await store.close()
+        program = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    try:
+        await store.set("key", bytes(300_000), 60)
+    except StoreError as error:
+        print(error)
+    assert (await store.get("key")).data == b"data"
+    await store.set("key", b"small", 60)
+    await store.close()
+anyio.run(main)
+"""
+        assert "SQLite file" in output(python(program, path))
+        record = await store.get("key")
+        assert record is not None
+        assert record.data == b"small"
+
+    async def test_no_error_shows_key_or_data(self, store: SQLiteStore, path: Path) -> None:
+        await store.set("key", b"data", 60)
+        with sql(path) as db:
+            db.execute("DROP TABLE quart_sessions")
+        for call in (
+            partial(store.get, "secret"),
+            partial(store.set, "secret", b"private", 60),
+            partial(store.set, "secret", b"private", 60, b"version"),
+            partial(store.delete, "secret"),
+            partial(store.touch, "secret", 60),
+        ):
+            with sql(path) as db:
+                db.execute("DROP TABLE IF EXISTS quart_sessions")
+            try:
+                answer: object = await call()
+            except StoreError as error:
+                assert "secret" not in str(error)
+                assert "private" not in str(error)
+            else:
+                assert not isinstance(answer, Record)

@@ -1,0 +1,125 @@
+"""Which store SESSION_TYPE means."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import quart_session.stores as stores
+from quart_session.errors import ConfigError
+from quart_session.stores import load_store
+from quart_session.stores.memory import MemoryStore
+from quart_session.stores.null import NullStore
+from quart_session.stores.redis import RedisStore
+from quart_session.stores.sqlite import SQLiteStore
+
+
+def config(type: object, **settings: Any) -> Any:
+    defaults = {"uri": None, "redis": None, "sqlite_path": None, "timeout": 1.0}
+    return SimpleNamespace(type=type, instance_path="/instance", **(defaults | settings))
+
+
+def refusal(type: object, **settings: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_store(config(type, **settings))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("memory", MemoryStore),
+        ("null", NullStore),
+        ("redis", RedisStore),
+        ("sqlite", SQLiteStore),
+    ],
+)
+def test_a_builtin_store_goes_by_its_name(name: str, cls: type) -> None:
+    assert type(load_store(config(name))) is cls
+
+
+def test_an_instance_is_used_as_it_is() -> None:
+    store = MemoryStore()
+    assert load_store(config(store)) is store
+
+
+def test_sqlite_lies_in_the_instance_folder_unless_told_otherwise() -> None:
+    def path(sqlite_path: str | None) -> Path:
+        store = load_store(config("sqlite", sqlite_path=sqlite_path))
+        assert isinstance(store, SQLiteStore)
+        return store.path
+
+    assert path(None) == Path("/instance/sessions.sqlite3")
+    assert path("other.db") == Path("/instance/other.db")
+    assert path("/var/lib/shop/sessions.db") == Path("/var/lib/shop/sessions.db")
+
+
+def test_an_unknown_name_is_refused_with_the_choices() -> None:
+    message = refusal("dynamodb")
+    assert "SESSION_TYPE = 'dynamodb'" in message
+    assert "'memory', 'null', 'redis', 'sqlite'" in message
+    assert "did you mean" not in message
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("sqlit", "sqlite"), ("Redis", "redis")])
+def test_a_misspelt_name_gets_a_suggestion(typed: str, meant: str) -> None:
+    assert f"did you mean {meant!r}?" in refusal(typed)
+
+
+@pytest.mark.parametrize("name", ["memcached", "mongodb", "filesystem", "redis+trio"])
+def test_a_store_of_version_3_that_is_not_back_yet_says_so(name: str) -> None:
+    assert f"SESSION_TYPE = {name!r}: this version has no {name} store yet" in refusal(name)
+
+
+def test_a_class_in_place_of_an_instance_gets_a_suggestion() -> None:
+    assert "did you mean an instance, MemoryStore()?" in refusal(MemoryStore)
+
+
+@pytest.mark.parametrize("value", [None, 3, object])
+def test_another_kind_of_value_is_refused(value: object) -> None:
+    assert f"SESSION_TYPE = {value!r}: expected a Store instance" in refusal(value)
+
+
+def test_a_missing_client_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "quart_session.stores.redis")
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    message = refusal("redis")
+    assert "SESSION_TYPE = 'redis'" in message
+    assert "pip install quart-session[redis]" in message
+
+
+class TestEntryPoints:
+    """Another distribution names its store in the group quart_session.stores."""
+
+    @pytest.fixture(autouse=True)
+    def installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def entry_points(group: str, **select: str) -> EntryPoints:
+            assert group == "quart_session.stores"
+            values = {
+                "mine": "quart_session.stores.memory:MemoryStore",
+                "nothing": "builtins:int",
+                "gone": "quart_session.no_such_module:Store",
+            }
+            return EntryPoints(
+                EntryPoint(name, value, group) for name, value in values.items()
+            ).select(**select)
+
+        monkeypatch.setattr(stores, "entry_points", entry_points)
+
+    def test_its_name_is_a_choice(self) -> None:
+        assert type(load_store(config("mine"))) is MemoryStore
+        assert "'mine'" in refusal("dynamodb")
+        assert "did you mean 'mine'?" in refusal("mime")
+
+    def test_what_is_no_store_is_refused(self) -> None:
+        assert "SESSION_TYPE = 'nothing': its entry point gives <class 'int'>" in refusal("nothing")
+
+    def test_what_cannot_be_loaded_is_refused(self) -> None:
+        message = refusal("gone")
+        assert "SESSION_TYPE = 'gone'" in message
+        assert "quart_session.no_such_module:Store" in message
