@@ -11,16 +11,18 @@ import asyncio
 import hashlib
 import os
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from markupsafe import Markup
 from panel import Panel
-from quart import Quart, redirect, request, session, stream_template, url_for
+from quart import Quart, Response, redirect, request, session, stream_template, url_for
 from quart.typing import ResponseReturnValue
 
 import quart_session
@@ -39,16 +41,13 @@ quart_session.Session(app)
 
 
 @app.get("/")
-async def page() -> ResponseReturnValue:
+async def page() -> Response:
     if not session:  # a visitor without a session is not given one by looking around
-        return await stream_template(
-            "page.html", compiled=quart_session.COMPILED, stored=Panel.nothing
-        )
+        return await show(Panel.nothing)
 
     session["visits"] = session.get("visits", 0) + 1
-    return await stream_template(
-        "page.html",
-        compiled=quart_session.COMPILED,
+    return await show(
+        partial(read_record, session.sid),  # type: ignore[attr-defined]
         name=session.get("name"),
         greeting=session.get("greeting"),
         avatar=drawing(session.get("avatar", b"")),
@@ -56,9 +55,13 @@ async def page() -> ResponseReturnValue:
         visits=session["visits"],
         cart=session.get("cart", []),
         suggestions=SUGGESTIONS,
-        # The page is streamed, so this is called when the session has been saved.
-        stored=partial(read_record, session.sid),
     )
+
+
+async def show(stored: Callable[[], Awaitable[Panel]], **context: Any) -> Response:
+    """The page as a stream, so that *stored* is called after the session was saved."""
+    compiled = quart_session.COMPILED
+    return Response(await stream_template("page.html", stored=stored, compiled=compiled, **context))
 
 
 @app.post("/login")

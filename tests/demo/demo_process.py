@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from servers import free_port
@@ -19,7 +18,7 @@ APP = Path(__file__).parents[2] / "examples" / "demo" / "app.py"
 class DemoProcess:
     """A process of the demo on a port of its own, which it keeps when it is restarted."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: dict[str, str]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SESSION_")}

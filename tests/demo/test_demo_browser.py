@@ -67,6 +67,7 @@ def test_a_session_survives_a_restart_and_ends_with_log_out(
     assert cart(browser) == {"Blue teapot": 2}
     assert find(browser, "visits").text == "5"
     cookie = browser.get_cookie(COOKIE)
+    assert cookie is not None
 
     demo.restart()
     browser.get(demo.url)
@@ -108,6 +109,7 @@ def test_the_panel_shows_the_record_of_this_very_visit(browser: Chrome) -> None:
 def test_the_session_id_is_in_the_cookie_and_nowhere_on_the_page(browser: Chrome) -> None:
     log_in(browser, "Ada")
     cookie = browser.get_cookie(COOKIE)
+    assert cookie is not None
     assert cookie["httpOnly"]
     assert len(cookie["value"]) == 43
     assert cookie["value"] not in browser.page_source
