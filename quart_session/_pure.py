@@ -550,7 +550,8 @@ class Registry:
         self.custom = True
         self._eager = self._eager or index is not None or _claims_plain(tag)
         self.asked = frozenset(self._asked())
-        self.handlers = {k: v for k, v in _HANDLERS[self.full].items() if k not in self.asked}
+        late = {*self.asked, set, frozenset, bytearray}
+        self.handlers = {k: v for k, v in _HANDLERS[self.full].items() if k not in late}
         self.copied = _JUST_COPIED - self.asked
 
     def _asked(self) -> Iterable[type]:
@@ -565,8 +566,6 @@ class Registry:
                 foreign = True
             elif foreign:
                 yield from tag.types
-        if self.full:
-            yield from (set, frozenset, bytearray)
         if self._eager:
             yield from _PLAIN_TYPES
 
@@ -576,6 +575,41 @@ class Registry:
             if tag.check(value):
                 return tag
         return None
+
+    def resolve(self, value: Any, hashed: bool, inner: bool = False) -> tuple[int, Any] | None:
+        """What *value* is written as: a shape and its filling.
+
+        None for a value of an exact type that no registered tag claims.
+
+        :raises Refused: it cannot be stored.
+        """
+        try:
+            if type(value) in self.asked:
+                tag = self.claim(value)
+                if tag is None or isinstance(tag, BuiltinTag):
+                    return None
+                shape, filling = TAGGED, tag.tag(value)
+            else:
+                shape, filling = self.describe(value)
+            if shape == TAGGED and not inner:
+                # What an inner tag made is a part of what the outermost made.
+                filling = through_json(filling)
+        except (Refused, MemoryError):
+            raise
+        except Exception as error:
+            raise Refused(f"{object_of(value)} raised {type_name(error)}", error) from None
+        if hashed and (shape in UNHASHABLE or isinstance(value, bytearray)):
+            raise Refused(unhashable(value))
+        return shape, filling
+
+    def resolve_pairs(self, value: dict[Any, Any]) -> tuple[int, Any]:
+        """The same for a dict some of whose keys are not exactly strings."""
+        try:
+            return self.describe_pairs([*value.items()])
+        except (Refused, MemoryError):
+            raise
+        except Exception as error:
+            raise Refused(f"{object_of(value)} raised {type_name(error)}", error) from None
 
     def describe(self, value: Any) -> tuple[int, Any]:
         """Decide what *value* is written as, in Flask's order: a shape and what fills it.
@@ -625,10 +659,18 @@ class Registry:
                     if tag is _FROZENSET:
                         return FROZENSET, [*value]
                     return PLAIN, tag.tag(value)
-        for exact in (str, int, float):
-            if isinstance(value, exact):
-                # The unbound method gives the exact type and runs no code of the subclass.
-                return PLAIN, getattr(exact, _AS_EXACT[exact])(value)
+        # The unbound methods give the exact type and run no code of the subclass.
+        if isinstance(value, str):
+            return PLAIN, str.__str__(value)
+        if isinstance(value, int):
+            number = int.__index__(value)
+            try:
+                int.__repr__(number)
+            except ValueError:
+                raise Refused(TOO_MANY_DIGITS) from None
+            return PLAIN, value if isinstance(value, bool) else number
+        if isinstance(value, float):
+            return PLAIN, float.__float__(value)
         if value is None:
             return PLAIN, None
         if not self.full:
@@ -636,9 +678,6 @@ class Registry:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return self.describe_pairs([*dataclasses.asdict(value).items()])
         raise Refused(object_of(value))
-
-
-_AS_EXACT: dict[type, str] = {str: "__str__", int: "__index__", float: "__float__"}
 
 
 def _claims_plain(tag: JSONTag) -> bool:
@@ -687,6 +726,24 @@ def render(tree: Any, full: bool) -> bytes:
         return _to_ascii(tree).encode("ascii")
     # A lone surrogate has no UTF-8; what this error handler puts in its place is JSON's escape.
     return _to_text(tree).encode("utf-8", "backslashreplace")
+
+
+def plain_levels(value: dict[str, Any]) -> int:
+    """How many brackets a tag around plain values opens."""
+    ((_, body),) = value.items()
+    return 2 if type(body) is list else 1
+
+
+def fragment(shape: int, filling: Any, room: int, full: bool) -> bytes:
+    """The JSON of a filling that is no container of values. *room* is how deep it may nest."""
+    text = render(filling, full)
+    if shape == TAGGED:
+        too_deep = nests_too_deep(text, room)
+    else:
+        too_deep = type(filling) is dict and plain_levels(filling) > room
+    if too_deep:
+        raise Refused(TOO_DEEP)
+    return text
 
 
 def through_json(made: Any) -> Any:
@@ -762,24 +819,10 @@ class Tagger:
         It gives back the handler instead of calling it, so that a level of nesting costs one
         frame: at the depth limit Python's own stack must still have room.
         """
-        kind = type(value)
-        try:
-            if kind in self.registry.asked:
-                tag = self.registry.claim(value)
-                if isinstance(tag, BuiltinTag) or tag is None:
-                    return _HANDLERS[self.full][kind], value
-                shape, filling = TAGGED, tag.tag(value)
-            else:
-                shape, filling = self.registry.describe(value)
-            if shape == TAGGED and not self.inner:
-                # What an inner tag made is a part of this, and is checked as one.
-                filling = through_json(filling)
-        except (Refused, MemoryError):
-            raise
-        except Exception as error:
-            raise Refused(f"{object_of(value)} raised {type_name(error)}", error) from None
-        if hashed and (shape in UNHASHABLE or isinstance(value, bytearray)):
-            raise Refused(unhashable(value))
+        found = self.registry.resolve(value, hashed, self.inner)
+        if found is None:
+            return _HANDLERS[self.full][type(value)], value
+        shape, filling = found
         return _SHAPES[shape], filling
 
     @staticmethod
@@ -809,8 +852,7 @@ class Tagger:
         if kind is float:
             return self._float(value)
         if kind is dict:
-            ((_, body),) = value.items()
-            self._open(depth, 2 if type(body) is list else 1)
+            self._open(depth, plain_levels(value))
         return value
 
     def _tagged(self, value: Any, depth: int, hashed: bool) -> Any:
@@ -823,12 +865,7 @@ class Tagger:
         if hashed:
             raise Refused(unhashable(value))
         if value and {*map(type, value)} != _STR_ONLY:
-            try:
-                shape, filling = self.registry.describe_pairs([*value.items()])
-            except (Refused, MemoryError):
-                raise
-            except Exception as error:
-                raise Refused(f"{object_of(value)} raised {type_name(error)}", error) from None
+            shape, filling = self.registry.resolve_pairs(value)
             return _SHAPES[shape](self, filling, depth, False)
         if len(value) == 1:
             ((key, item),) = value.items()
