@@ -60,6 +60,10 @@ class Record(NamedTuple):
     expires_in: float | None
     """Seconds of life left; ``None`` where the backend cannot tell."""
 
+    def __repr__(self) -> str:
+        # Without the data, which must not get into a log.
+        return f"<Record of {len(self.data)} bytes, expires_in={self.expires_in}>"
+
 
 class Conflict(NamedTuple):
     """A conditional call that changed nothing because it did not find what it expected."""

@@ -45,10 +45,6 @@ class MemoryStore(Store):
         self._lock = Lock()
         self._rows: OrderedDict[str, _Row] = OrderedDict()
 
-    def __len__(self) -> int:
-        """The number of rows, expired ones that have not been swept yet included."""
-        return len(self._rows)
-
     async def get(self, key: str) -> Record | None:
         with self._lock:
             return self._live(key)

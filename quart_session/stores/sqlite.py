@@ -6,8 +6,8 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -46,7 +46,10 @@ CREATE TABLE IF NOT EXISTS quart_sessions (
 );
 CREATE INDEX IF NOT EXISTS quart_sessions_expires ON quart_sessions (expires);
 """
-SELECT = "SELECT data, expires FROM quart_sessions WHERE key = ? AND expires > ?"
+# An editor of tables may have stored text in place of bytes.
+SELECT = """
+SELECT CAST(data AS BLOB), expires FROM quart_sessions WHERE key = ? AND expires > ?
+"""
 UPSERT = """
 INSERT INTO quart_sessions (key, data, expires) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET data = excluded.data, expires = excluded.expires
@@ -113,7 +116,7 @@ class SQLiteStore(Store):
     ) -> Version | Conflict:
         def write(db: sqlite3.Connection) -> Version | Conflict:
             now = time.time()
-            with _Transaction(db):
+            with _transaction(db):
                 if expected is not ANY:
                     record = _select(db, key, now)
                     if (ABSENT if record is None else record.version) != expected:
@@ -126,7 +129,7 @@ class SQLiteStore(Store):
 
     async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
         def remove(db: sqlite3.Connection) -> Conflict | None:
-            with _Transaction(db):
+            with _transaction(db):
                 if expected is not ANY:
                     record = _select(db, key, time.time())
                     if record is not None and record.version != expected:
@@ -172,22 +175,16 @@ class SQLiteStore(Store):
             raise StoreError(f"SQLite file {str(self._path)!r}: {reason}") from error
 
 
-class _Transaction:
-    """Takes the write lock of the file first, so that what is read inside stays true."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            self._db.execute("ROLLBACK" if error[0] else "COMMIT")
-        except sqlite3.Error:
-            # SQLite has rolled back by itself after some errors; the first one is worth showing.
-            if not error[0]:
-                raise
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    # Takes the file's write lock at once, so that what is read inside stays true.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
 
 
 class _Lane:

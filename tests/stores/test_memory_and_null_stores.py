@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quart_session.stores.base import ABSENT, Conflict, digest
+from quart_session.stores.base import ABSENT, Conflict, Record, digest
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.null import NullStore
 
@@ -41,7 +41,7 @@ class TestMemory:
             await store.set(f"later {n}", b"", 10)
             clock.now += 1 / 10
         # There are 1100 living, and more than ten times as many were written.
-        assert len(store) < 2 * 1100 + 10
+        assert len(store._rows) < 2 * 1100 + 10
         assert await store.get("long 0") is not None
         assert await store.get("long 999") is not None
 
@@ -53,7 +53,7 @@ class TestMemory:
         await store.set("3", b"", 30)
         clock.now += 20
         assert await store.purge_expired() == 2
-        assert len(store) == 1
+        assert len(store._rows) == 1
 
 
 class TestNull:
@@ -68,3 +68,10 @@ class TestNull:
     async def test_a_version_finds_its_record_gone(self) -> None:
         assert await NullStore().set("key", b"data", 60, b"version") == Conflict(None)
         assert await NullStore().delete("key", b"version") is None
+
+
+class TestRecord:
+    def test_its_repr_does_not_show_the_data(self) -> None:
+        conflict = Conflict(Record(b"private", digest(b"private"), 5.0))
+        assert "private" not in repr(conflict)
+        assert digest(b"private").decode() not in repr(conflict)

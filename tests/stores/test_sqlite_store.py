@@ -77,6 +77,16 @@ class TestFile:
         assert [row[:2] for row in rows] == [("key", b'{"plain": 1}')]
         assert abs(rows[0][2] - (time.time() + 60)) < 5
 
+    async def test_data_edited_as_text_is_read_as_bytes(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        await store.set("key", b"data", 60)
+        with sql(path) as db:
+            db.execute("UPDATE quart_sessions SET data = 'ž'")
+        record = await store.get("key")
+        assert record is not None
+        assert record[:2] == ("ž".encode(), digest("ž".encode()))
+
     async def test_nothing_is_made_before_the_first_use(self, path: Path) -> None:
         SQLiteStore(path.parent / "folder" / "file")
         assert list(path.parent.iterdir()) == []

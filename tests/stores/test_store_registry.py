@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import quart_session.stores as stores
+from quart_session.config import SessionConfig
 from quart_session.errors import ConfigError
 from quart_session.stores import load_store
 from quart_session.stores.memory import MemoryStore
@@ -19,9 +19,8 @@ from quart_session.stores.redis import RedisStore
 from quart_session.stores.sqlite import SQLiteStore
 
 
-def config(type: object, **settings: Any) -> Any:
-    defaults = {"uri": None, "redis": None, "sqlite_path": None, "timeout": 1.0}
-    return SimpleNamespace(type=type, instance_path="/instance", **(defaults | settings))
+def config(type: Any, **settings: Any) -> SessionConfig:
+    return SessionConfig(type=type, instance_path="/instance", **settings)
 
 
 def refusal(type: object, **settings: Any) -> str:
