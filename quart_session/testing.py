@@ -78,7 +78,7 @@ class StoreContract:
     @property
     def short(self) -> float:
         """A life, in seconds, whose end a test can wait for."""
-        return max(0.1, self.resolution)
+        return max(0.15, self.resolution)
 
     async def outlive(self, ttl: float) -> None:
         """Wait until a record that was given *ttl* seconds has expired."""
@@ -244,7 +244,7 @@ class StoreContract:
         assert await store.get(key) is None
 
     async def test_a_record_lives_as_long_as_it_was_given(self, store: Store, key: str) -> None:
-        await store.set(key, b"data", 1.5)
+        await store.set(key, b"data", 2.5)
         await anyio.sleep(1.1)
         assert found(await store.get(key)).data == b"data"
 

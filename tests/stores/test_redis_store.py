@@ -264,7 +264,7 @@ class TestOutages:
             started = time.monotonic()
             with pytest.raises(StoreError, match="Redis at redis://127"):
                 await call()
-            assert time.monotonic() - started < 0.6
+            assert time.monotonic() - started < 1.4
         server.start()
         for call in calls(store, key):
             await call()
@@ -281,7 +281,7 @@ class TestOutages:
             started = time.monotonic()
             with pytest.raises(StoreError, match=r"no answer within 0\.5 s"):
                 await store.get(f"{key}:{n}")
-            assert time.monotonic() - started < 0.9
+            assert time.monotonic() - started < 1.4
 
         await gather(partial(fails, n) for n in range(20))
         server.thaw()
@@ -324,7 +324,7 @@ class TestOutages:
             started = time.monotonic()
             with pytest.raises(StoreError) as error:
                 await store.get("secret")
-            assert time.monotonic() - started < 0.6
+            assert time.monotonic() - started < 1.4
             assert "s3cret" not in str(error.value)
             await store.close()
 

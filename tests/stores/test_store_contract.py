@@ -14,6 +14,9 @@ from quart_session.testing import StoreContract
 
 BOTH = ("asyncio", "trio")
 
+# Seconds; none of these tests is about time-outs, and the machine may have other work.
+SLOW = 10
+
 
 class TestMemory(StoreContract):
     backends = BOTH
@@ -28,19 +31,19 @@ class TestSQLite(StoreContract):
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
-        return SQLiteStore(tmp_path / "sessions.sqlite3")
+        return SQLiteStore(tmp_path / "sessions.sqlite3", timeout=SLOW)
 
 
 class TestRedis(StoreContract):
     @pytest.fixture
     def store(self, redis_server: RedisServer) -> RedisStore:
-        return RedisStore(redis_server.url)
+        return RedisStore(redis_server.url, timeout=SLOW)
 
 
 class TestRedisOnUnixSocket(StoreContract):
     @pytest.fixture
     def store(self, redis_server: RedisServer) -> RedisStore:
-        return RedisStore(redis_server.unix_url)
+        return RedisStore(redis_server.unix_url, timeout=SLOW)
 
 
 class TestRedisWithOneConnection(StoreContract):
@@ -48,10 +51,10 @@ class TestRedisWithOneConnection(StoreContract):
 
     @pytest.fixture
     def store(self, redis_server: RedisServer) -> RedisStore:
-        return RedisStore(redis_server.url + "?max_connections=1")
+        return RedisStore(redis_server.url + "?max_connections=1", timeout=SLOW)
 
 
 class TestRedisThatDecodes(StoreContract):
     @pytest.fixture
     def store(self, redis_server: RedisServer) -> RedisStore:
-        return RedisStore(redis_server.url + "?decode_responses=true")
+        return RedisStore(redis_server.url + "?decode_responses=true", timeout=SLOW)
