@@ -13,7 +13,7 @@ from uuid import uuid4
 import anyio
 import pytest
 import redis
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from servers import RedisServer
 from servers import redis_server as run_redis_server
 
@@ -165,6 +165,28 @@ class TestClients:
             number = await client.client_id()
             await store.close()
             assert await client.client_id() == number
+
+    @pytest.mark.parametrize("decode", [False, True])
+    async def test_a_client_of_a_cluster_works(
+        self, tmp_path: Path, key: str, decode: bool
+    ) -> None:
+        with run_redis_server(tmp_path, "--cluster-enabled", "yes") as server:
+            async with Redis.from_url(server.url, decode_responses=True) as admin:
+                await admin.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+                state = partial(admin.execute_command, "CLUSTER", "INFO")
+                while "state:ok" not in str(await state()):  # noqa: ASYNC110 -- sends no event
+                    await anyio.sleep(0.05)
+            async with RedisCluster.from_url(server.url, decode_responses=decode) as client:
+                store = RedisStore(client=client)
+                version = await store.set(key, b"\xff", 60, ABSENT)
+                assert version == digest(b"\xff")
+                conflict = await store.set(key, b"new", 60, b"version")
+                assert isinstance(conflict, Conflict)
+                assert conflict.record is not None
+                assert conflict.record.data == b"\xff"
+                assert await store.touch(key, 30) is True
+                assert await store.delete(key, digest(b"\xff")) is None
+                assert await store.get(key) is None
 
     def test_a_client_of_the_user_in_a_second_loop_is_a_clear_error(
         self, redis_server: RedisServer, key: str
