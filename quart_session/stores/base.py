@@ -81,6 +81,10 @@ class Store(ABC):
     trio: ClassVar[bool] = False
     """Whether this store also runs under Trio."""
 
+    timely: ClassVar[bool] = False
+    """Whether every call ends within ``SESSION_TIMEOUT`` by itself, with a ``StoreError`` if need
+    be. The interface watches the clock for the others."""
+
     @classmethod
     def from_config(cls, config: SessionConfig) -> Store:
         """Make the store that the application's configuration describes. Does no I/O.

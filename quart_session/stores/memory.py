@@ -35,6 +35,7 @@ class MemoryStore(Store):
     """
 
     trio = True
+    timely = True
 
     # A write adds one row at most and looks at two, so the expired never long outnumber the living.
     _SWEEP = 2

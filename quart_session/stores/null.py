@@ -23,6 +23,7 @@ class NullStore(Store):
     """
 
     trio = True
+    timely = True
 
     async def get(self, key: str) -> Record | None:
         return None

@@ -162,16 +162,15 @@ class SQLiteStore(Store):
     async def _in_thread(self, lane: _Lane, call: Callable[[_Lane], T]) -> T:
         """Give *lane* to *call* in a worker thread, so that the event loop never waits for a disk.
 
-        Only the wait for a turn can be cancelled or time out. What a thread has begun it ends, so a
-        connection never comes back in the middle of something.
+        Only the wait for a turn can be cancelled or time out. What a thread has begun it ends, and
+        it holds the lane until then, so a connection is never seen in the middle of something.
         """
         try:
             with anyio.fail_after(self._timeout):
                 return await run_sync(call, lane, limiter=lane.limiter())
         except (sqlite3.Error, OSError) as error:
-            reason = (
-                str(error) or f"no turn within {self._timeout:g} s"
-            )  # str(TimeoutError()) == ""
+            # A TimeoutError has no text of its own.
+            reason = str(error) or f"no turn within {self._timeout:g} s"
             raise StoreError(f"SQLite file {str(self._path)!r}: {reason}") from error
 
 
