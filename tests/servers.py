@@ -13,10 +13,12 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+        if port < 55536:  # a node of a Redis cluster takes the port 10,000 above as well
+            return port
 
 
 class RedisServer:
