@@ -9,6 +9,7 @@ from quart_session.errors import CodecError as CodecError
 from quart_session.errors import ConfigError as ConfigError
 from quart_session.errors import SessionConflict as SessionConflict
 from quart_session.errors import SessionError as SessionError
+from quart_session.errors import SessionTooLarge as SessionTooLarge
 from quart_session.errors import SessionUnavailable as SessionUnavailable
 from quart_session.errors import StoreError as StoreError
 from quart_session.extension import Session as Session

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,6 +78,19 @@ class SessionConfig:
         "full", "'full' or 'flask'", lambda value: value in ("full", "flask")
     )
     timeout: float = _setting(1.0, "a positive number of seconds", _is_seconds)
+    on_outage: Literal["raise", "anonymous"] = _setting(
+        "raise", "'raise' or 'anonymous'", lambda value: value in ("raise", "anonymous")
+    )
+    max_bytes: int = _setting(
+        1_000_000,
+        "a positive whole number",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+    )
+    absolute_lifetime: float | None = _setting(
+        None,
+        "a positive number of seconds or a timedelta",
+        lambda value: _is_seconds(value.total_seconds() if isinstance(value, timedelta) else value),
+    )
     protection: bool = _setting(
         False, "False; this version does not pin sessions yet", lambda value: value is False
     )
@@ -124,7 +138,9 @@ class SessionConfig:
                 raise ConfigError(
                     f"{key} = {value!r} is not allowed: it takes {setting.metadata['allowed']}"
                 )
-            settings[setting.name] = value
+            settings[setting.name] = (
+                value.total_seconds() if isinstance(value, timedelta) else value
+            )
         _hint_at_misspellings(given)
         return cls(**settings, instance_path=instance_path)
 

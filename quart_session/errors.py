@@ -50,3 +50,10 @@ class SessionConflict(SessionError):
 
     .. versionadded:: 4.0
     """
+
+
+class SessionTooLarge(SessionError):
+    """The session takes more than ``SESSION_MAX_BYTES``. Nothing was sent; the old record stays.
+
+    .. versionadded:: 4.0
+    """

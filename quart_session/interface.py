@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable
-from hashlib import sha256
-from random import random
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import anyio
-from quart import current_app
+from quart import Websocket, current_app
 from quart.sessions import SessionInterface as QuartSessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
-from quart_session import cookie
-from quart_session.errors import CodecError, ConfigError, SessionConflict, SessionError, StoreError
-from quart_session.merge import changed_keys, merge
+from quart_session import cookie, signals
+from quart_session.commit import Commit, has_changed
+from quart_session.errors import CodecError, ConfigError, SessionError, StoreError
+from quart_session.records import Records, is_alive
 from quart_session.serializer import TaggedJSONSerializer
 from quart_session.session import Origin, Phase, ServerSideSession
-from quart_session.stores.base import ABSENT, Conflict, Expect, Store, Version
+from quart_session.stores.base import Record, Store
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("quart_session")
 
-T = TypeVar("T")
-
 REFRESH_BELOW = 0.9
 """A life is extended only when less than this share of it is left."""
 
@@ -43,9 +39,6 @@ REFRESH_UNKNOWN = 60.0
 
 REFRESH_KEPT = 100_000
 """So many of those are remembered; then all are forgotten, which costs one extension each."""
-
-CONFLICT_PAUSE = 0.01
-"""Seconds, at most, between two tries of a save that others came before."""
 
 
 class SessionInterface(QuartSessionInterface):
@@ -67,6 +60,7 @@ class SessionInterface(QuartSessionInterface):
         self.key_prefix = config.key_prefix
         if not hasattr(self, "serializer"):
             self.serializer = TaggedJSONSerializer(tags=config.tags)
+        self.records = Records(store, config, lambda: self.serializer)
         self._last_refresh: dict[str, float] = {}
         self._static_prefixes: tuple[str, ...] = ()
         self._known_views = -1
@@ -104,9 +98,7 @@ class SessionInterface(QuartSessionInterface):
 
     # -- open
 
-    async def open_session(
-        self, app: Quart, request: BaseRequestWebsocket
-    ) -> ServerSideSession | None:
+    async def open_session(self, app: Quart, request: BaseRequestWebsocket) -> ServerSideSession:
         """The session that the request's cookie names, or a new one.
 
         Never raises for a failing backend, since Quart has no error handler around it: the failure
@@ -117,42 +109,59 @@ class SessionInterface(QuartSessionInterface):
             session = self.session_class()
             session._phase = Phase.UNSAVED
             return session
-        name = self.get_cookie_name(app)
         try:
-            for sid in cookie.read_ids(app, request, name, self.config.use_signer):
-                found = await self._load(sid)
-                if found is not None:
-                    return found
+            session = await self._find(app, request)
         except Exception as error:
             logger.warning("The session is unavailable: %s", _describe(error))
             session = self.session_class()
             session._failure = error
+            session._anonymous = self.config.on_outage == "anonymous"
             session._phase = Phase.UNSAVED
-            return session
-        return self.session_class(permanent=self.config.permanent, addr=request.remote_addr)
+        session._can_set_cookie = not isinstance(request, Websocket)
+        session._commit = partial(self._save_now, app, session)
+        session._reload = partial(self._load_again, session)
+        return session
 
-    async def _load(self, sid: str) -> ServerSideSession | None:
-        for key in self._keys_of(sid):
-            record = await self._call(self.store.get(key))
-            if record is None:
-                continue
-            try:
-                document = self._decode(record.data)
-            except CodecError:
-                logger.warning("A stored session is not readable; a new one takes its place")
-                return None
-            session = self.session_class(document, sid)
-            session._origin = Origin(key, record.data, record.version, record.expires_in)
-            return session
-        return None
+    async def _find(self, app: Quart, request: BaseRequestWebsocket) -> ServerSideSession:
+        superseded = False
+        name = self.get_cookie_name(app)
+        for sid in cookie.read_ids(app, request, name, self.config.use_signer):
+            for key in self.records.keys_of(sid):
+                record = await self.records.find(key)
+                if is_alive(record):
+                    session = self.session_class(sid=sid)
+                    if self._take_over(session, sid, key, record):
+                        await self.records.announce(app, signals.session_loaded, sid)
+                        return session
+                elif record is not None:
+                    superseded = True
+        session = self.session_class(permanent=self.config.permanent, addr=request.remote_addr)
+        session._superseded = superseded
+        return session
 
-    def _keys_of(self, sid: str) -> list[str]:
-        """Where the record of *sid* may lie, the right place first."""
-        plain = self.key_prefix + sid
-        if not self.config.hash_ids:
-            return [plain]
-        hashed = self.key_prefix + sha256(sid.encode()).hexdigest()
-        return [hashed, plain] if cookie.is_uuid(sid) else [hashed]
+    def _take_over(self, session: ServerSideSession, sid: str, key: str, record: Record) -> bool:
+        """Let *session* be what *record* holds; False if that is no session any more."""
+        try:
+            session._load(self.records.decode(record.data))
+        except CodecError:
+            logger.warning("A stored session is not readable; a new one takes its place")
+            return False
+        left = session._seconds_to_deadline(self.config.absolute_lifetime)
+        if left is not None and left <= 0:
+            return False
+        expires_at = None if record.expires_in is None else time.time() + record.expires_in
+        session._saved(Origin(sid, key, record.data, record.version, expires_at))
+        return True
+
+    async def _load_again(self, session: ServerSideSession) -> None:
+        if session._origin is None:
+            return
+        sid = session._origin.sid
+        found = await self.records.find_alive(sid)
+        if found is None or not self._take_over(session, sid, *found):
+            session._load({})
+            session._saved(None)
+            session._phase = Phase.UNSAVED
 
     def _is_static(self, app: Quart, request: BaseRequestWebsocket) -> bool:
         """Whether the path belongs to a static folder. Quart routes only after opening."""
@@ -198,16 +207,35 @@ class SessionInterface(QuartSessionInterface):
         if response is not None:
             self._answer(app, session, response)
 
+    async def _save_now(self, app: Quart, session: ServerSideSession) -> None:
+        if session._phase is Phase.UNSAVED:
+            return
+        if not await self._store(app, session, None):
+            session._phase = Phase.UNSAVED
+        session._loss_logged = False
+
     async def _store(
         self, app: Quart, session: ServerSideSession, response: Response | WerkzeugResponse | None
     ) -> bool:
         """Bring the store up to date; False if the session was destroyed meanwhile."""
+        commit = Commit(self.records, self.config, app, session)
+        if session._doomed is not None:
+            if not await commit.destroy(session._doomed):
+                return False
+            session._doomed = None
+            session._cookie = "remove"
         origin = session._origin
+        if session._superseded:
+            if not session._is_empty():
+                await commit.drop()
+            return False
         if origin is None:
-            return not self._is_worth_storing(session, response) or await self._write(app, session)
-        if session._may_have_changed() and self._has_changed(session, origin):
-            return await self._write(app, session)
-        await self._refresh(app, session, origin, response)
+            if self._is_worth_storing(session, response):
+                await commit.create()
+            return True
+        if has_changed(self.records, session, origin):
+            return await commit.update(origin)
+        await self._refresh(app, session, origin, commit, response)
         return True
 
     def _is_worth_storing(
@@ -215,82 +243,20 @@ class SessionInterface(QuartSessionInterface):
     ) -> bool:
         if session._is_empty():
             return False
-        if response is None:
-            logger.warning(
-                "A new session was changed in a websocket; it is lost, since no cookie can be set"
-            )
+        if response is None and not (session._can_set_cookie and session._phase is Phase.OPEN):
+            logger.warning("A new session is lost, since no cookie can be set here")
             return False
         if self.config.explicit and not session._forced:
             logger.debug("A new session was not stored: SESSION_EXPLICIT asks for session.dirty()")
             return False
         return True
 
-    def _has_changed(self, session: ServerSideSession, origin: Origin) -> bool:
-        """Whether there is anything to save; takes note of values that were changed in place."""
-        document = session._document()
-        if self._encode(document) == origin.data:
-            return session._forced or session._cleared
-        # A hint only: another writer may order or space the same document differently.
-        changed = set(changed_keys(self._decode(origin.data), document, self._encode))
-        session._my_keys |= changed
-        return bool(changed) or session._forced or session._cleared
-
-    async def _write(self, app: Quart, session: ServerSideSession) -> bool:
-        """Store the session, merged with what others stored meanwhile.
-
-        Returns False if the session was destroyed meanwhile: it is not brought back.
-        """
-        ttl = self._lifetime(app)
-        origin = session._origin
-        key = self._keys_of(session._ensure_sid())[0]
-        old_key = origin.key if origin is not None and origin.key != key else None
-        if old_key is not None and not await self._call(self.store.touch(old_key, ttl)):
-            return self._drop(session)
-        expected: Expect | Version
-        expected = ABSENT if origin is None or old_key is not None else origin.version
-        deadline = time.monotonic() + self.config.timeout
-
-        while True:
-            data = b""
-            result: Version | Conflict | None
-            if session._is_empty():
-                result = await self._call(self.store.delete(key, expected))
-            else:
-                data = self._encode(session._document())
-                result = await self._call(self.store.set(key, data, ttl, expected))
-            if not isinstance(result, Conflict):
-                break
-            if (theirs := result.record) is None:
-                return self._drop(session)
-            if theirs.data == data:  # our own write, whose answer was lost
-                result = theirs.version
-                break
-            if origin is None:
-                raise SessionConflict("The id of a new session is taken; it was not saved")
-            if time.monotonic() > deadline:
-                raise SessionConflict("Other requests kept changing the session; it was not saved")
-            if not session._cleared:
-                document = self._decode(theirs.data)
-                session._load(merge(session._document(), document, session._my_keys))
-            expected = theirs.version
-            await anyio.sleep(random() * CONFLICT_PAUSE)
-
-        if old_key is not None:
-            await self._call(self.store.delete(old_key))
-        session._saved(Origin(key, data, result, ttl) if result is not None else None)
-        session._cookie = "set" if result is not None else "remove"
-        return True
-
-    def _drop(self, session: ServerSideSession) -> bool:
-        logger.warning("The session was destroyed meanwhile; what this request changed is lost")
-        session._cookie = None
-        return False
-
     async def _refresh(
         self,
         app: Quart,
         session: ServerSideSession,
         origin: Origin,
+        commit: Commit,
         response: Response | WerkzeugResponse | None,
     ) -> None:
         """Extend the life of an unchanged session that is in use, at most now and then."""
@@ -298,22 +264,19 @@ class SessionInterface(QuartSessionInterface):
             return
         if response is not None and not session._accessed and cookie.is_public(response):
             return
-        ttl = self._lifetime(app)
-        if not self._is_refresh_due(origin, ttl):
+        if not self._is_refresh_due(origin, commit.ttl()):
             return
         try:
-            alive = await self._call(self.store.touch(origin.key, ttl))
+            alive = await commit.touch(origin)
         except StoreError as error:
             logger.warning("The life of a session was not extended: %s", error)
             return
-        if alive:
-            origin.expires_in = ttl
-            if session._reserved.get("_permanent"):
-                session._cookie = "set"
+        if alive and session._reserved.get("_permanent"):
+            session._cookie = "set"
 
     def _is_refresh_due(self, origin: Origin, ttl: float) -> bool:
-        if origin.expires_in is not None:
-            return origin.expires_in < REFRESH_BELOW * ttl
+        if origin.expires_at is not None:
+            return origin.expires_at - time.time() < REFRESH_BELOW * ttl
         now = time.monotonic()
         if now - self._last_refresh.get(origin.key, -REFRESH_UNKNOWN) < REFRESH_UNKNOWN:
             return False
@@ -327,7 +290,8 @@ class SessionInterface(QuartSessionInterface):
     ) -> None:
         """Tell the browser and the caches."""
         if session._cookie == "set":
-            expires = self.get_expiration_time(app, session)
+            permanent = session._reserved.get("_permanent")
+            expires = session.expires_at if permanent else None
             sid = session._ensure_sid()
             cookie.set_cookie(app, self, response, sid, expires, self.config.use_signer)
         elif session._cookie == "remove":
@@ -345,7 +309,7 @@ class SessionInterface(QuartSessionInterface):
         :raises StoreError: the backend failed.
         """
         for place in self._places(key):
-            if record := await self._call(self.store.get(place)):
+            if is_alive(record := await self.records.find(place)):
                 try:
                     return record.data.decode()
                 except UnicodeDecodeError:
@@ -366,7 +330,7 @@ class SessionInterface(QuartSessionInterface):
         :raises StoreError: the backend failed.
         """
         if expiry is None:
-            expiry = self._lifetime(app or current_app)
+            expiry = (app or current_app).permanent_session_lifetime.total_seconds()
         if expiry <= 0:
             raise ValueError(f"expiry = {expiry!r} is not allowed: it takes seconds, more than 0")
         if isinstance(value, int | float):
@@ -374,7 +338,7 @@ class SessionInterface(QuartSessionInterface):
         if not isinstance(value, str | bytes):
             raise TypeError(f"the value must be str or bytes, not {type(value).__name__}")
         data = value.encode() if isinstance(value, str) else value
-        await self._call(self.store.set(self._places(key)[0], data, expiry))
+        await self.records.call(self.store.set(self._places(key)[0], data, expiry))
 
     async def delete(self, key: str, app: Quart | None = None) -> None:
         """Remove *key*; removing nothing succeeds.
@@ -382,44 +346,13 @@ class SessionInterface(QuartSessionInterface):
         :raises StoreError: the backend failed.
         """
         for place in self._places(key):
-            await self._call(self.store.delete(place))
+            await self.records.call(self.store.delete(place))
 
     def _places(self, key: str) -> list[str]:
         sid = key.removeprefix(self.key_prefix)
         if key.startswith(self.key_prefix) and cookie.is_session_id(sid):
-            return self._keys_of(sid)
+            return self.records.keys_of(sid)
         return [key]
-
-    # -- helpers
-
-    async def _call(self, call: Awaitable[T]) -> T:
-        """Wait for the store, but no longer than ``SESSION_TIMEOUT``."""
-        try:
-            with anyio.fail_after(self.config.timeout):
-                return await call
-        except TimeoutError as error:
-            raise StoreError(
-                f"the session store did not answer within {self.config.timeout:g} s"
-            ) from error
-
-    def _lifetime(self, app: Quart) -> float:
-        return app.permanent_session_lifetime.total_seconds()
-
-    def _encode(self, document: Any) -> bytes:
-        data = self.serializer.dumps(document)
-        return data.encode() if isinstance(data, str) else bytes(data)
-
-    def _decode(self, data: bytes) -> dict[Any, Any]:
-        """:raises CodecError: *data* is no session document."""
-        serializer = self.serializer
-        try:
-            wants_str = isinstance(serializer.dumps({}), str)
-            document = serializer.loads(data.decode() if wants_str else data)
-        except Exception as error:
-            raise CodecError("these bytes are no session document") from error
-        if not isinstance(document, dict):
-            raise CodecError("a session document is an object of JSON, and this is none")
-        return document
 
 
 def _describe(error: Exception) -> str:

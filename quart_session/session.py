@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+import time as clock
+from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal, Self, TypeVar
@@ -36,7 +37,7 @@ class Phase(Enum):
 
     OPEN = "before it was saved"
     SAVED = "after it was saved"
-    UNSAVED = "in a request that does not save it"
+    UNSAVED = "where it is not saved any more"
     """Never saved from here on: a static file, a backend that failed, destroyed meanwhile."""
 
 
@@ -44,10 +45,12 @@ class Phase(Enum):
 class Origin:
     """The record that a session was loaded from or last saved as."""
 
+    sid: str
     key: str
     data: bytes
     version: bytes
-    expires_in: float | None
+    expires_at: float | None
+    """Seconds since the epoch; ``None`` where the backend cannot tell."""
 
 
 class ServerSideSession(dict[Any, Any], SessionMixin):
@@ -82,6 +85,15 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._my_keys: set[Any] = set()
         """Keys that this request set or deleted itself; it means them even if nothing differs."""
         self._failure: BaseException | None = None
+        self._anonymous = False
+        """Whether a failure of the backend goes unnoticed, as ``SESSION_ON_OUTAGE`` may want it."""
+        self._doomed: Origin | None = None
+        """The record that :meth:`destroy` ends at the next save."""
+        self._superseded = False
+        """Whether the browser is known to have a newer id than the one that it sent."""
+        self._can_set_cookie = True
+        self._commit: Callable[[], Awaitable[None]] | None = None
+        self._reload: Callable[[], Awaitable[None]] | None = None
         self._phase = Phase.OPEN
         self._loss_logged = False
         self._cookie: Literal["set", "remove"] | None = None
@@ -121,9 +133,20 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._forced = self._cleared = False
         self._my_keys.clear()
 
+    def _created(self) -> float | None:
+        metadata = self._reserved.get(METADATA)
+        created = metadata.get("created") if isinstance(metadata, dict) else None
+        return created if isinstance(created, int | float) else None
+
+    def _seconds_to_deadline(self, absolute_lifetime: float | None) -> float | None:
+        created = self._created()
+        if absolute_lifetime is None or created is None:
+            return None
+        return created + absolute_lifetime - clock.time()
+
     def _look(self) -> None:
         self._accessed = True
-        if self._failure is not None:
+        if self._failure is not None and not self._anonymous:
             raise SessionUnavailable() from self._failure
 
     def _note(self, key: Any) -> None:
@@ -133,7 +156,10 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._my_keys.add(key)
         if self._phase is not Phase.OPEN and not self._loss_logged:
             self._loss_logged = True
-            logger.warning("The session was changed %s; the change is lost", self._phase.value)
+            hint = " without `await session.save()`" if self._phase is Phase.SAVED else ""
+            logger.warning(
+                "The session was changed %s; the change is lost%s", self._phase.value, hint
+            )
 
     # -- what the framework and version 3 know of it
 
@@ -216,6 +242,89 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
     @addr.setter
     def addr(self, value: str) -> None:
         self["_addr"] = value
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session was first stored; ``None`` if it is new or of version 3.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        created = self._created()
+        return None if created is None else datetime.fromtimestamp(created, UTC)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session ends if nobody uses it; ``None`` if it is new or nobody can tell.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        if self._origin is None or self._origin.expires_at is None:
+            return None
+        return datetime.fromtimestamp(self._origin.expires_at, UTC)
+
+    def regenerate(self) -> None:
+        """Give the session a new id and keep its data. Call it at login and at logout.
+
+        Who knew the old id, because he had planted it or seen it, knows nothing then. The new id
+        is stored when the session is saved, and only then the old one ends.
+
+        :raises RuntimeError: no cookie can be set any more, in a websocket for example, so the
+            browser would lose its session.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        if not self._can_set_cookie or self._phase is Phase.SAVED:
+            raise RuntimeError(
+                "The session cannot get a new id here, since no cookie can tell it to the browser; "
+                "regenerate it in a request, before its response"
+            )
+        self._sid = new_sid()
+        self._forced = True
+        self._superseded = False
+
+    def destroy(self) -> None:
+        """End the session: its record is removed and, unless it is filled again, its cookie.
+
+        What slower requests write to it is lost. What is put into it from here on, a flashed
+        message for example, begins a new session with a new id.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        self._doomed = self._doomed or self._origin
+        self._origin = None
+        self._sid = None
+        self._forced = self._cleared = False
+        self._my_keys.clear()
+        self._reserved.pop(METADATA, None)
+        dict.clear(self)
+
+    async def save(self) -> None:
+        """Save now: in a websocket, in the body of a stream, in a background task.
+
+        :raises StoreError: the backend failed.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        if self._commit is not None:
+            await self._commit()
+
+    async def reload(self) -> None:
+        """Take over what others have stored; changes that are not saved yet are forgotten.
+
+        A session that is gone is empty afterwards and stores nothing any more.
+
+        :raises StoreError: the backend failed.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        if self._reload is not None:
+            await self._reload()
 
     # -- looking at it
 

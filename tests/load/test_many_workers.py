@@ -3,6 +3,7 @@
 ``LOAD_REQUESTS`` sets how many requests each combination gets.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -58,8 +59,6 @@ def url(server, settings, tmp_path):
     environment = {
         **os.environ,
         **settings,
-        # Two cores serve two hundred clients: a worker may be off the processor for a while.
-        "QUART_SESSION_TIMEOUT": "20",
         "INSTANCE_PATH": str(tmp_path),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
@@ -100,22 +99,27 @@ def wait_until_up(url, process, log):
 
 async def test_every_count_is_exact_and_no_data_is_mixed_up(url):
     workers = set()
+    # A connection for each request, so that one client's requests reach several workers.
+    limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=0)
 
-    async def visit(number):
-        """One client, which sends its requests one after the other on connections of its own."""
+    async def visit(number, transport):
+        """One client, which sends its requests one after the other."""
         name = f"client-{number}"
-        cookies = {}
+        headers = {}
         for expected in range(1, REQUESTS // CLIENTS + 1):
-            # A connection each, so that the requests of one client reach several workers.
-            async with httpx.AsyncClient(cookies=cookies, timeout=60) as client:
-                response = await client.post(f"{url}/count/{name}")
-                assert response.status_code == 200, response.text
-                cookies = dict(client.cookies)
-            answer = response.json()
+            request = httpx.Request("POST", f"{url}/count/{name}", headers=headers)
+            response = await transport.handle_async_request(request)
+            response.request = request
+            body = await response.aread()
+            assert response.status_code == 200, body
+            if sid := response.cookies.get("session"):
+                headers["Cookie"] = f"session={sid}"
+            answer = json.loads(body)
             workers.add(answer.pop("pid"))
             assert answer == {"owner": name, "visits": expected}
 
-    async with anyio.create_task_group() as clients:
-        for number in range(CLIENTS):
-            clients.start_soon(visit, number)
+    async with httpx.AsyncHTTPTransport(limits=limits) as transport:
+        async with anyio.create_task_group() as clients:
+            for number in range(CLIENTS):
+                clients.start_soon(visit, number, transport)
     assert len(workers) == WORKERS

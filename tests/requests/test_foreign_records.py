@@ -2,6 +2,7 @@
 
 import pytest
 
+from quart_session.records import MARKER
 from quart_session.stores.base import ANY
 
 pytestmark = pytest.mark.anyio
@@ -12,7 +13,7 @@ DOCUMENT = b'{"_permanent":true,"_addr":"192.0.2.1","user":"ada","secret":{" b":
 async def plant(site, data):
     """Put *data* where the browser's session lies."""
     await site.visit(lambda session: session.update(user="ada"))
-    key = site.interface._keys_of(site.cookie())[0]
+    key = site.interface.records.keys_of(site.cookie())[0]
     await site.store.inner.set(key, data, 100, ANY)
 
 
@@ -97,7 +98,7 @@ class TestVersion3:
 
     async def test_moves_to_the_hashed_key_at_the_next_save(self, site):
         await site.visit(lambda session: session.update(user="bob"))
-        assert await site.store.inner.get(site.interface.key_prefix + self.SID) is None
+        assert (await site.store.inner.get(site.interface.key_prefix + self.SID)).data == MARKER
         assert site.cookie() == self.SID
         assert (await site.look())["user"] == "bob"
         await site.visit(lambda session: session.update(user="eve"))

@@ -10,10 +10,12 @@ import quart_session
 PACKAGE = Path(quart_session.__file__).parent
 
 FLOORS = [
-    {"errors", "_pure", "_speedups"},
+    {"errors", "deadline", "signals", "_pure", "_speedups"},
     {"_hotpath"},
     {"serializer", "cookie", "config", "session", "merge"},
     {"stores.base"},
+    {"records"},
+    {"commit"},
     {"stores.memory", "stores.null", "stores.sqlite", "stores.redis", "interface"},
     {"stores"},
     {"sessions", "extension"},

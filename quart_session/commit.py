@@ -1,0 +1,250 @@
+"""How the changes of one session get into the store, beside other requests that do the same.
+
+Every write is conditional on what was read. Where another request came first, the keys that this
+one changed are put into what that one stored, and the write is tried again. A session that was
+destroyed meanwhile is never brought back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from random import uniform
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from quart_session import signals
+from quart_session.errors import SessionConflict
+from quart_session.merge import changed_keys, merge
+from quart_session.records import MARKER, MARKER_LIFE, Records, is_alive
+from quart_session.session import METADATA, Origin, ServerSideSession
+from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Version
+
+if TYPE_CHECKING:
+    from blinker import Signal
+    from quart import Quart
+
+    from quart_session.config import SessionConfig
+
+logger = logging.getLogger("quart_session")
+
+PAUSE = 0.002
+"""Seconds, about, between two tries of a save that others came before; it grows with each try."""
+
+LONGEST_PAUSE = 0.05
+
+
+class Commit:
+    """One save of one session."""
+
+    def __init__(
+        self, records: Records, config: SessionConfig, app: Quart, session: ServerSideSession
+    ) -> None:
+        self._records = records
+        self._config = config
+        self._app = app
+        self._session = session
+        self._deadline = time.monotonic() + config.timeout
+        self._tries = 0
+
+    async def create(self) -> None:
+        """Store a session that is not stored yet."""
+        session = self._session
+        data = self._encode()
+        key = self._records.keys_of(session._ensure_sid())[0]
+        version = await self._set(key, data, ABSENT)
+        if isinstance(version, Conflict):
+            # A save whose answer was lost and that is now repeated finds its own record.
+            if version.record is None or version.record.data != data:
+                raise SessionConflict("The id of a new session is taken; it was not saved")
+            version = version.record.version
+        self._saved(key, data, version)
+        await self._send(signals.session_created)
+        await self._send(signals.session_saved)
+
+    async def update(self, origin: Origin) -> bool:
+        """Store what was changed in an existing session.
+
+        Returns False if it was destroyed meanwhile; then nothing is stored.
+        """
+        session = self._session
+        async with self._records.queue(origin.key):
+            key = self._records.keys_of(session._ensure_sid())[0]
+            if key == origin.key:
+                alive = await self._write(key, origin.version)
+            else:
+                alive = await self._move(origin, key)
+        if not alive:
+            await self.drop()
+        return alive
+
+    async def destroy(self, origin: Origin) -> bool:
+        """Remove the record, whatever others have written to it meanwhile.
+
+        Returns False if another request had done so before.
+        """
+        async with self._records.queue(origin.key):
+            version: Version = origin.version
+            key = origin.key
+            while isinstance(result := await self._set_marker(key, version), Conflict):
+                found = result.record
+                if not is_alive(found):
+                    # A session of version 3 may have been moved to its hashed key.
+                    moved = await self._records.find_alive(origin.sid)
+                    if moved is None:
+                        return False
+                    key, found = moved
+                version = found.version
+                await self._pause()
+        for other in self._records.keys_of(origin.sid):
+            if other != key:
+                await self._records.call(self._records.store.delete(other))
+        await self._send(signals.session_destroyed, origin.sid)
+        return True
+
+    async def drop(self) -> None:
+        """Say that what this request changed is lost."""
+        logger.warning("The session was destroyed meanwhile; what this request changed is lost")
+        self._session._cookie = None
+        await self._send(signals.session_write_dropped)
+
+    async def touch(self, origin: Origin) -> bool:
+        """Extend the life of a session that was not changed; False if it is gone."""
+        records, ttl = self._records, self.ttl()
+        if not await records.call(records.store.touch(origin.key, ttl)):
+            return False
+        # If the session was superseded a moment ago, the touch was given to its marker.
+        record = await records.find(origin.key)
+        if not is_alive(record):
+            if record is not None:
+                await self._set_marker(origin.key, record.version)
+            return False
+        origin.expires_at = time.time() + ttl
+        return True
+
+    def ttl(self) -> float:
+        """Seconds: the lifetime, but not beyond the absolute deadline."""
+        ttl = self._app.permanent_session_lifetime.total_seconds()
+        if (left := self._session._seconds_to_deadline(self._config.absolute_lifetime)) is not None:
+            ttl = max(min(ttl, left), 0.001)
+        return ttl
+
+    async def _write(self, key: str, expected: Version | Expect) -> bool:
+        """Write under the key that the session has, merging as often as it takes."""
+        session = self._session
+        while True:
+            if session._is_empty():
+                data, result = MARKER, await self._set_marker(key, expected)
+            else:
+                data = self._encode()
+                result = await self._set(key, data, expected)
+            if not isinstance(result, Conflict):
+                break
+            theirs = result.record
+            if theirs is not None and theirs.data == data:  # our own write; its answer was lost
+                result = theirs.version
+                break
+            if not is_alive(theirs):
+                return False
+            await self._merge(theirs.data)
+            expected = theirs.version
+
+        if data == MARKER:
+            self._session._saved(None)
+            self._session._cookie = "remove"
+            await self._send(signals.session_destroyed)
+        else:
+            self._saved(key, data, result)
+            await self._send(signals.session_saved)
+        return True
+
+    async def _move(self, origin: Origin, key: str) -> bool:
+        """Write under a new key, then end the old one: at no time is there none.
+
+        A session gets a new key with a new id; one of version 3, with its first save.
+        """
+        session, records = self._session, self._records
+        if session._is_empty():  # there is nothing to move
+            session._sid = origin.sid
+            return await self._write(origin.key, origin.version)
+
+        data = self._encode()
+        result = await self._set(key, data, ABSENT)
+        if isinstance(result, Conflict):
+            there = result.record
+            if not is_alive(there):
+                return False
+            if there.data != data:  # another request has moved this session of version 3 already
+                await self._merge(there.data)
+                return await self._write(key, there.version)
+            result = there.version
+
+        expected = origin.version
+        while isinstance(ended := await self._set_marker(origin.key, expected), Conflict):
+            theirs = ended.record
+            if not is_alive(theirs):
+                await records.call(records.store.delete(key))
+                return False
+            await self._merge(theirs.data)
+            data = self._encode()
+            result = await self._set(key, data, ANY)
+            expected = theirs.version
+
+        assert not isinstance(result, Conflict)
+        self._saved(key, data, result)
+        if origin.sid != session._ensure_sid():
+            old = records.fingerprint(self._app, origin.sid)
+            await self._send(signals.session_regenerated, old_fingerprint=old)
+        await self._send(signals.session_saved)
+        return True
+
+    async def _merge(self, theirs: bytes) -> None:
+        """Put this request's changes into what another one stored, after a short pause."""
+        session = self._session
+        await self._send(signals.session_conflict)
+        await self._pause()
+        if not session._cleared:
+            document = self._records.decode(theirs)
+            session._load(merge(session._document(), document, session._my_keys))
+
+    async def _pause(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise SessionConflict("Other requests kept changing the session; it was not saved")
+        self._tries += 1
+        await anyio.sleep(uniform(0, min(PAUSE * self._tries, LONGEST_PAUSE)))
+
+    async def _set(self, key: str, data: bytes, expected: Version | Expect) -> Version | Conflict:
+        return await self._records.call(self._records.store.set(key, data, self.ttl(), expected))
+
+    async def _set_marker(self, key: str, expected: Version | Expect) -> Version | Conflict:
+        return await self._records.call(self._records.store.set(key, MARKER, MARKER_LIFE, expected))
+
+    def _encode(self) -> bytes:
+        session = self._session
+        if session._origin is None or self._config.absolute_lifetime is not None:
+            session._reserved.setdefault(METADATA, {}).setdefault("created", int(time.time()))
+        return self._records.encode_to_store(session._document())
+
+    def _saved(self, key: str, data: bytes, version: Version) -> None:
+        session = self._session
+        expires_at = time.time() + self.ttl()
+        session._saved(Origin(session._ensure_sid(), key, data, version, expires_at))
+        session._cookie = "set"
+
+    async def _send(self, signal: Signal, sid: str | None = None, **more: Any) -> None:
+        await self._records.announce(self._app, signal, sid or self._session._ensure_sid(), **more)
+
+
+def has_changed(records: Records, session: ServerSideSession, origin: Origin) -> bool:
+    """Whether there is anything to save; takes note of values that were changed in place."""
+    if not session._may_have_changed():
+        return False
+    wanted = session._forced or session._cleared
+    document = session._document()
+    if records.encode(document) == origin.data:
+        return wanted
+    # A hint only: another writer may order or space the same document differently.
+    changed = set(changed_keys(records.decode(origin.data), document, records.encode))
+    session._my_keys |= changed
+    return wanted or bool(changed)
