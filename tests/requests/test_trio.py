@@ -74,7 +74,7 @@ async def test_a_websocket_saves_when_the_browser_disconnects(site):
         await connection.send("hello")
         await connection.receive()
     with trio.fail_after(5):
-        while (await site.look())["seen"] != ["hello"]:
+        while (await site.look())["seen"] != ["hello"]:  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.01)
 
 
