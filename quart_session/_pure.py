@@ -52,7 +52,7 @@ def new_sid() -> str:
     return secrets.token_urlsafe(32)
 
 
-def is_sid(value: object) -> bool:
+def is_sid(value: object, /) -> bool:
     """Whether *value* is a string with the length and the alphabet of a session id.
 
     .. versionadded:: 4.0

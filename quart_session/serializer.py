@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._hotpath import Codec
 from ._pure import JSONTag, Registry, Tagger
@@ -10,24 +10,19 @@ from ._pure import JSONTag, Registry, Tagger
 __all__ = ["JSONTag", "TaggedJSONSerializer"]
 
 
-class TaggedJSONSerializer(Codec):
-    """Turns a session into one JSON document and back without losing types.
+class SerializerMethods:
+    """What the serializer adds to a codec, whichever arm that is of."""
 
-    Documents are those of ``flask.json.tag.TaggedJSONSerializer``, with more tags where Flask's
-    would lose something; see the format description in the documentation. ``dumps(value)`` gives
-    bytes, ``loads(data)`` takes bytes, bytearray, memoryview or str; both raise
-    :exc:`~quart_session.errors.CodecError`.
-
-    :param tags: ``"full"``, or ``"flask"`` to write exactly what Flask writes. Reading knows all
-        tags either way.
-
-    .. versionadded:: 4.0
-    """
+    _registry: Registry
 
     def __init__(self, tags: Literal["full", "flask"] = "full") -> None:
         if tags not in ("full", "flask"):
             raise ValueError(f"tags must be 'full' or 'flask', not {tags!r}")
-        super().__init__(Registry(full=tags == "full"))
+        super().__init__(Registry(full=tags == "full"))  # type: ignore[call-arg]
+
+    if TYPE_CHECKING:
+
+        def _refresh(self) -> None: ...
 
     @property
     def tags(self) -> dict[str, Any]:
@@ -46,7 +41,9 @@ class TaggedJSONSerializer(Codec):
         """
         return self._registry.order
 
-    def register(self, tag_class: type[Any], force: bool = False, index: int | None = None) -> None:
+    def register(
+        self, tag_class: type[Any], force: bool = False, index: int | None = None
+    ) -> None:
         """Add a tag: a subclass of ``flask.json.tag.JSONTag``, or a class with its methods.
 
         As in Flask, a value is offered to the tags in their order. One exception keeps strings,
@@ -81,3 +78,17 @@ class TaggedJSONSerializer(Codec):
             if key in self._registry.tags:
                 return self._registry.tags[key].to_python(body)
         return value
+
+class TaggedJSONSerializer(SerializerMethods, Codec):
+    """Turns a session into one JSON document and back without losing types.
+
+    Documents are those of ``flask.json.tag.TaggedJSONSerializer``, with more tags where Flask's
+    would lose something; see the format description in the documentation. ``dumps(value)`` gives
+    bytes, ``loads(data)`` takes bytes, bytearray, memoryview or str; both raise
+    :exc:`~quart_session.errors.CodecError`.
+
+    :param tags: ``"full"``, or ``"flask"`` to write exactly what Flask writes. Reading knows all
+        tags either way.
+
+    .. versionadded:: 4.0
+    """

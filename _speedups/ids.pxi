@@ -1,0 +1,82 @@
+# Session ids: making, checking, signing.
+
+import os as _os
+
+cdef object urandom = _os.urandom
+cdef object hmac_digest = hmac.digest
+cdef const char* BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+cdef bint IN_BASE64URL[256]
+
+cdef int _i
+for _i in range(256):
+    IN_BASE64URL[_i] = False
+for _i in range(64):
+    IN_BASE64URL[<unsigned char>BASE64URL[_i]] = True
+
+
+cdef void write_base64url(char* p, const uint8_t* source, int n) noexcept:
+    """Write *n* bytes without padding."""
+    cdef unsigned int bits = 0
+    cdef int i, pending = 0
+    for i in range(n):
+        bits = bits << 8 | source[i]
+        pending += 8
+        while pending >= 6:
+            pending -= 6
+            p[0] = BASE64URL[bits >> pending & 63]
+            p += 1
+    if pending:
+        p[0] = BASE64URL[bits << (6 - pending) & 63]
+
+
+def new_sid():
+    """A fresh session id: 32 bytes of the operating system's randomness as base64url."""
+    # Asked for each time: randomness kept in this process would be the same in a forked child.
+    cdef bytes random = urandom(32)
+    cdef PyObject* sid = PyUnicode_New(43, 127)
+    write_base64url(<char*>text_data(sid), <const uint8_t*>PyBytes_AS_STRING(<PyObject*>random), 32)
+    return take(sid)
+
+
+def is_sid(value):
+    """Whether *value* is a string with the length and the alphabet of a session id."""
+    if not isinstance(value, str):
+        return False
+    cdef PyObject* text = <PyObject*>value
+    text_ready(text)
+    if text_length(text) != 43 or not text_is_ascii(text):
+        return False
+    cdef const uint8_t* p = <const uint8_t*>text_data(text)
+    cdef bint good = True
+    cdef int i
+    for i in range(43):
+        good &= IN_BASE64URL[p[i]]
+    return good
+
+
+cdef bytes signature(bytes text, key):
+    secret = key.encode() if isinstance(key, str) else key
+    cdef bytes digest = hmac_digest(hmac_digest(secret, b"quart-session", "sha1"), text, "sha1")
+    cdef char spelled[27]
+    write_base64url(spelled, <const uint8_t*>PyBytes_AS_STRING(<PyObject*>digest), 20)
+    return spelled[:27]
+
+
+def sign_sid(sid, key):
+    """*sid*, a dot and its signature."""
+    return f"{sid}.{signature(sid.encode(), key).decode('ascii')}"
+
+
+def unsign_sid(value, keys):
+    """The id in *value* when one of *keys* signed it, else None."""
+    sid, dot, given = value.rpartition(".")
+    if not dot:
+        return None
+    try:
+        text, spelled = sid.encode(), given.encode()
+    except UnicodeEncodeError:
+        return None
+    for key in keys:
+        if hmac.compare_digest(signature(text, key), spelled):
+            return sid
+    return None

@@ -1,0 +1,189 @@
+# Python strings to JSON strings.
+
+cdef const char* HEX = b"0123456789abcdef"
+# For bytes below 128: 0 to write it as it is, 1 for a \u escape, else the letter of its escape.
+cdef char ESCAPE[128]
+
+
+cdef void fill_escape_table() noexcept:
+    cdef int c
+    for c in range(128):
+        ESCAPE[c] = 1 if c < 32 else 0
+    ESCAPE[c"\b"] = c"b"
+    ESCAPE[c"\t"] = c"t"
+    ESCAPE[c"\n"] = c"n"
+    ESCAPE[c"\f"] = c"f"
+    ESCAPE[c"\r"] = c"r"
+    ESCAPE[c'"'] = c'"'
+    ESCAPE[c"\\"] = c"\\"
+
+
+fill_escape_table()
+
+
+cdef inline char* write_unit(char* p, unsigned int unit) noexcept:
+    r"""Write \uXXXX; takes 6 bytes."""
+    p[0] = c"\\"
+    p[1] = c"u"
+    p[2] = HEX[unit >> 12 & 15]
+    p[3] = HEX[unit >> 8 & 15]
+    p[4] = HEX[unit >> 4 & 15]
+    p[5] = HEX[unit & 15]
+    return p + 6
+
+
+cdef inline char* write_low(char* p, unsigned int c) noexcept:
+    """Write a character below 128; takes at most 6 bytes."""
+    cdef char escape = ESCAPE[c]
+    if escape == 0:
+        p[0] = <char>c
+        return p + 1
+    if escape == 1:
+        return write_unit(p, c)
+    p[0] = c"\\"
+    p[1] = escape
+    return p + 2
+
+
+cdef inline char* write_text(Writer* w, char* p, PyObject* text) except NULL:
+    """Write a str, or an instance of a subclass by its characters, with its quotes."""
+    cdef Py_ssize_t n
+    cdef const char* source
+    if not text_is_ascii(text) or not w.full:
+        return write_wide_text(w, p, text)
+    n = text_length(text)
+    source = <const char*>text_data(text)
+    # Room for blind stores of 16 bytes, and for one escape, beyond the text itself.
+    p = reserve(w, p, n + 40)
+    p[0] = c'"'
+    p += 1
+    if n >= 16:
+        while n >= 16:
+            if copy16(p, source):
+                return write_escaped_text(w, p, source, n)
+            p += 16
+            source += 16
+            n -= 16
+        if n:
+            # The last 16 bytes once more, overlapping what is clean and written already.
+            if copy16(p + n - 16, source + n - 16):
+                return write_escaped_text(w, p, source, n)
+            p += n
+    elif n >= 8:
+        if dirty8(load8(source)) or dirty8(load8(source + n - 8)):
+            return write_escaped_text(w, p, source, n)
+        store8(p, load8(source))
+        store8(p + n - 8, load8(source + n - 8))
+        p += n
+    elif n >= 4:
+        if dirty8(<uint64_t>load4(source) << 32 | load4(source + n - 4)):
+            return write_escaped_text(w, p, source, n)
+        store4(p, load4(source))
+        store4(p + n - 4, load4(source + n - 4))
+        p += n
+    else:
+        while n > 0:
+            if ESCAPE[<unsigned char>source[0]]:
+                return write_escaped_text(w, p, source, n)
+            p[0] = source[0]
+            p += 1
+            source += 1
+            n -= 1
+    p[0] = c'"'
+    return p + 1
+
+
+cdef char* write_escaped_text(Writer* w, char* p, const char* source, Py_ssize_t n) except NULL:
+    """The rest of an ASCII string in which something needs an escape."""
+    cdef int i
+    cdef uint64_t eight
+    while n > 0:
+        p = reserve(w, p, n + 64)
+        if n >= 8:
+            eight = load8(source)
+            if not dirty8(eight):
+                store8(p, eight)
+                p += 8
+            else:
+                for i in range(8):
+                    p = write_low(p, <unsigned char>source[i])
+            source += 8
+            n -= 8
+        else:
+            p = write_low(p, <unsigned char>source[0])
+            source += 1
+            n -= 1
+    p = reserve(w, p, 1)
+    p[0] = c'"'
+    return p + 1
+
+
+ctypedef fused Unit:
+    uint8_t
+    uint16_t
+    uint32_t
+
+
+cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n, bint full) noexcept:
+    """Write *n* characters; takes at most 12 bytes for each."""
+    cdef unsigned int c
+    cdef Py_ssize_t i = 0
+    while i < n:
+        c = source[i]
+        i += 1
+        if c < 0x7F or full and c == 0x7F:
+            p = write_low(p, c)
+        elif not full:  # as Flask does, from DEL on
+            if Unit is uint32_t and c >= 0x10000:
+                p = write_unit(p, 0xD800 + ((c - 0x10000) >> 10))
+                c = 0xDC00 + (c & 0x3FF)
+            p = write_unit(p, c)
+        elif c < 0x800:
+            p[0] = <char>(0xC0 | c >> 6)
+            p[1] = <char>(0x80 | c & 0x3F)
+            p += 2
+        elif Unit is uint8_t:
+            pass  # cannot be
+        elif c < 0x10000:
+            if (c & 0xF800) == 0xD800:
+                p = write_unit(p, c)  # a lone surrogate: UTF-8 has no form for it
+            else:
+                p[0] = <char>(0xE0 | c >> 12)
+                p[1] = <char>(0x80 | c >> 6 & 0x3F)
+                p[2] = <char>(0x80 | c & 0x3F)
+                p += 3
+        else:
+            p[0] = <char>(0xF0 | c >> 18)
+            p[1] = <char>(0x80 | c >> 12 & 0x3F)
+            p[2] = <char>(0x80 | c >> 6 & 0x3F)
+            p[3] = <char>(0x80 | c & 0x3F)
+            p += 4
+    return p
+
+
+cdef enum:
+    PORTION = 512  # characters between two looks at the room left
+
+
+cdef char* write_wide_text(Writer* w, char* p, PyObject* text) except NULL:
+    """A string beyond ASCII, or for Flask's ASCII. Straight from its storage: its cached UTF-8 would stay behind."""
+    text_ready(text)
+    cdef Py_ssize_t n = text_length(text), i = 0, portion
+    cdef int kind = text_kind(text)
+    cdef const char* source = <const char*>text_data(text)
+    p = reserve(w, p, 1)
+    p[0] = c'"'
+    p += 1
+    while i < n:
+        portion = min(n - i, PORTION)
+        p = reserve(w, p, 12 * portion)
+        if kind == PyUnicode_1BYTE_KIND:
+            p = write_units(p, <const uint8_t*>source + i, portion, w.full)
+        elif kind == PyUnicode_2BYTE_KIND:
+            p = write_units(p, <const uint16_t*>source + i, portion, w.full)
+        else:
+            p = write_units(p, <const uint32_t*>source + i, portion, w.full)
+        i += portion
+    p = reserve(w, p, 1)
+    p[0] = c'"'
+    return p + 1
