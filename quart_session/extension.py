@@ -11,6 +11,7 @@ from quart.globals import session as current_session
 from quart_session.config import SessionConfig
 from quart_session.errors import ConfigError, SessionError
 from quart_session.interface import SessionInterface
+from quart_session.session import Phase, ServerSideSession
 from quart_session.stores import load_store
 
 logger = logging.getLogger("quart_session")
@@ -54,8 +55,10 @@ class Session:
         async def save_after_disconnect(_: BaseException | None) -> None:
             """A disconnect cancels the handler, and Quart saves the session of no cancelled one."""
             with anyio.CancelScope(shield=True):
+                session = current_session._get_current_object()  # type: ignore[attr-defined]
+                if not isinstance(session, ServerSideSession) or session._phase is not Phase.OPEN:
+                    return
                 try:
-                    session = current_session._get_current_object()  # type: ignore[attr-defined]
                     await interface.save_session(app, session, None)
                 except SessionError as error:
                     logger.error("The session of a closed websocket was not saved: %s", error)

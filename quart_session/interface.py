@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quart import Websocket, current_app
@@ -118,8 +117,7 @@ class SessionInterface(QuartSessionInterface):
             session._anonymous = self.config.on_outage == "anonymous"
             session._phase = Phase.UNSAVED
         session._can_set_cookie = not isinstance(request, Websocket)
-        session._commit = partial(self._save_now, app, session)
-        session._reload = partial(self._load_again, session)
+        session._home = (self, app)
         return session
 
     async def _find(self, app: Quart, request: BaseRequestWebsocket) -> ServerSideSession:
@@ -153,7 +151,8 @@ class SessionInterface(QuartSessionInterface):
         session._saved(Origin(sid, key, record.data, record.version, expires_at))
         return True
 
-    async def _load_again(self, session: ServerSideSession) -> None:
+    async def load_again(self, session: ServerSideSession) -> None:
+        """The work of :meth:`ServerSideSession.reload`."""
         if session._origin is None:
             return
         sid = session._origin.sid
@@ -207,7 +206,8 @@ class SessionInterface(QuartSessionInterface):
         if response is not None:
             self._answer(app, session, response)
 
-    async def _save_now(self, app: Quart, session: ServerSideSession) -> None:
+    async def save_now(self, app: Quart, session: ServerSideSession) -> None:
+        """The work of :meth:`ServerSideSession.save`."""
         if session._phase is Phase.UNSAVED:
             return
         if not await self._store(app, session, None):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import time as clock
-from collections.abc import Awaitable, Callable, ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 from uuid import UUID
 
 from quart.sessions import SessionMixin
 
 from quart_session._hotpath import new_sid
 from quart_session.errors import SessionUnavailable
+
+if TYPE_CHECKING:
+    from quart import Quart
 
 logger = logging.getLogger("quart_session")
 
@@ -51,6 +54,14 @@ class Origin:
     version: bytes
     expires_at: float | None
     """Seconds since the epoch; ``None`` where the backend cannot tell."""
+
+
+class Home(Protocol):
+    """The session interface, as far as a session knows it."""
+
+    async def save_now(self, app: Quart, session: ServerSideSession) -> None: ...
+
+    async def load_again(self, session: ServerSideSession) -> None: ...
 
 
 class ServerSideSession(dict[Any, Any], SessionMixin):
@@ -92,8 +103,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._superseded = False
         """Whether the browser is known to have a newer id than the one that it sent."""
         self._can_set_cookie = True
-        self._commit: Callable[[], Awaitable[None]] | None = None
-        self._reload: Callable[[], Awaitable[None]] | None = None
+        self._home: tuple[Home, Quart] | None = None
+        """Where :meth:`save` and :meth:`reload` turn to."""
         self._phase = Phase.OPEN
         self._loss_logged = False
         self._cookie: Literal["set", "remove"] | None = None
@@ -310,8 +321,9 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         .. versionadded:: 4.0
         """
         self._look()
-        if self._commit is not None:
-            await self._commit()
+        if self._home is not None:
+            interface, app = self._home
+            await interface.save_now(app, self)
 
     async def reload(self) -> None:
         """Take over what others have stored; changes that are not saved yet are forgotten.
@@ -323,8 +335,9 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         .. versionadded:: 4.0
         """
         self._look()
-        if self._reload is not None:
-            await self._reload()
+        if self._home is not None:
+            interface, _ = self._home
+            await interface.load_again(self)
 
     # -- looking at it
 
