@@ -1,5 +1,7 @@
 """regenerate, destroy, save, reload, and the deadlines."""
 
+import gc
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -383,3 +385,21 @@ async def test_signals_tell_what_happens_and_never_the_id(site):
     heard.clear()
     await site.visit(lambda session: session.update(late=1), **other)
     assert heard == ["write_dropped"]
+
+
+async def test_a_session_is_no_reference_cycle(site):
+    """So that its data is gone with its request, not with the next garbage collection."""
+    async with site.app.test_request_context(
+        "/", headers={"Cookie": f"session={site.cookie()}"}
+    ) as context:
+        gc.collect()
+        gc.disable()
+        try:
+            opened = await site.interface.open_session(site.app, context.request)
+            opened["cart"].append("milk")
+            await site.interface.save_session(site.app, opened, Response())
+            reference = weakref.ref(opened)
+            del opened
+            assert reference() is None
+        finally:
+            gc.enable()
