@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -13,32 +15,81 @@ STEPS = 10
 steps, each of one turn at least, so that a loop that is behind does not blame the backend."""
 
 
-@asynccontextmanager
-async def deadline(seconds: float) -> AsyncIterator[None]:
-    """Raise :exc:`TimeoutError` when the body takes longer than *seconds*.
+class Patience:
+    """How long the callers of one backend wait for it while they queue for few connections.
+
+    :param seconds: what the backend has for each call.
 
     .. versionadded:: 4.0
     """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.last_answer = -math.inf
+        self._last_timeout = -math.inf
+
+    def answered(self) -> None:
+        """The backend answered one of them."""
+        self.last_answer = time.monotonic()
+
+    def timed_out(self) -> None:
+        """One of them waited in vain."""
+        self._last_timeout = time.monotonic()
+
+    def left(self, began: float) -> float:
+        """What the backend has for a call that *began* then and whose turn comes now.
+
+        The wait for a turn is no wait for the backend while that answers others, nor while the
+        event loop is just busy. In an outage it is, lest calls wait for one after the other.
+        """
+        last_sign = max(began, self.last_answer)
+        if self._last_timeout > last_sign:
+            return last_sign + self.seconds - time.monotonic()
+        return self.seconds
+
+
+@asynccontextmanager
+async def deadline(
+    seconds: float, last_heard: Callable[[], float] | None = None
+) -> AsyncIterator[None]:
+    """Raise :exc:`TimeoutError` when the body takes longer than *seconds*.
+
+    :param last_heard: the time, by the monotonic clock, when the backend last answered anybody.
+        Given that, *seconds* begin anew with each such answer, for a body that waits in a queue;
+        under Trio such a body has no deadline of its own.
+
+    .. versionadded:: 4.0
+    """
+    if seconds <= 0:
+        raise TimeoutError
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # Trio
+        if last_heard is not None:
+            yield
+            return
         with anyio.fail_after(seconds):
             yield
         return
 
-    left = STEPS
+    pause = seconds / STEPS
+    steps = STEPS
     timer: asyncio.TimerHandle
 
     def step() -> None:
-        nonlocal left, timer
-        left -= 1
-        if left:
-            timer = loop.call_later(seconds / STEPS, step)
+        nonlocal pause, steps, timer
+        steps -= 1
+        if not steps and last_heard is not None:
+            left = last_heard() + seconds - time.monotonic()
+            if left > 0:
+                pause, steps = left / STEPS, STEPS
+        if steps:
+            timer = loop.call_later(pause, step)
         else:
             scope.reschedule(loop.time())
 
     async with asyncio.timeout(None) as scope:
-        timer = loop.call_later(seconds / STEPS, step)
+        timer = loop.call_later(pause, step)
         try:
             yield
         finally:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from hashlib import sha1
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool, Redis
@@ -16,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.client import NEVER_DECODE
 from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
 
+from quart_session.deadline import Patience, deadline
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.base import (
     ANY,
@@ -61,9 +63,12 @@ GET = _script(f"""{_READ}
 if not data then return false end
 return {{data, redis.call('PTTL', KEYS[1])}}
 """)
-# ARGV: data, milliseconds, the version that is expected or '' for none. True or what is there.
+# ARGV: data, milliseconds, the version that is expected or '' for none, and whether this is a
+# repetition: then our own data is as good, since the first attempt may have written it. 1 or what
+# is there.
 SET = _script(f"""{_READ}
-if (data and redis.sha1hex(data) or '') ~= ARGV[3] then
+local ours = ARGV[4] and data == ARGV[1]
+if not ours and (data and redis.sha1hex(data) or '') ~= ARGV[3] then
   return data and {{data, redis.call('PTTL', KEYS[1])}}
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -93,12 +98,15 @@ class RedisStore(Store):
         machine. Arguments of redis-py's connections may follow, ``?max_connections=10``.
     :param client: a ``redis.asyncio`` client to use in place of *url*, whatever its options. It
         belongs to the one event loop where it is used, and is never closed.
-    :param timeout: seconds that a call may take, with all that belongs to it: the wait for a
-        connection, a new connection, a second attempt.
+    :param timeout: seconds that a call may take, with all that belongs to it: a new connection, a
+        second attempt. The wait for one of the connections counts only while the server answers
+        nobody, so many callers at once are no outage.
     :raises ConfigError: *url* or *client* cannot be used.
 
     .. versionadded:: 4.0
     """
+
+    timely: ClassVar[bool] = True
 
     def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:
         if client is not None and not iscoroutinefunction(getattr(client, "execute_command", None)):
@@ -109,6 +117,7 @@ class RedisStore(Store):
         self._url = url or DEFAULT_URL
         self._client = client
         self._timeout = timeout
+        self._patience = Patience(timeout)
         # An asyncio client works in one event loop only.
         self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
         if client is None:
@@ -138,55 +147,59 @@ class RedisStore(Store):
                 await client.redis.aclose()
 
     async def get(self, key: str) -> Record | None:
-        return _record(await self._run(GET, key, repeatable=True))
+        return _record(await self._run(GET, key))
 
     async def set(
         self, key: str, data: bytes, ttl: float, expected: Expect | Version = ANY
     ) -> Version | Conflict:
         life = _milliseconds(ttl)
         if expected is ANY:
-            await self._command("SET", key, data, "PX", life, repeatable=True)
+            await self._command("SET", key, data, "PX", life)
             return digest(data)
-        # Not repeatable: if the first attempt wrote, the second would call that a conflict.
-        answer = await self._run(SET, key, data, life, _wire(expected))
+        answer = await self._run(SET, key, data, life, _wire(expected), repeat_with=("again",))
         return digest(data) if answer == 1 else Conflict(_record(answer))
 
     async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
         if expected is ANY:
-            await self._command("DEL", key, repeatable=True)
+            await self._command("DEL", key)
             return None
-        answer = await self._run(DELETE, key, _wire(expected), repeatable=True)
+        answer = await self._run(DELETE, key, _wire(expected))
         return None if answer == 1 else Conflict(_record(answer))
 
     async def touch(self, key: str, ttl: float) -> bool:
-        return bool(await self._command("PEXPIRE", key, _milliseconds(ttl), repeatable=True))
+        return bool(await self._command("PEXPIRE", key, _milliseconds(ttl)))
 
-    async def _run(self, script: _Script, key: str, *args: Any, repeatable: bool = False) -> Any:
+    async def _run(self, script: _Script, key: str, *args: Any, **options: Any) -> Any:
         try:
-            return await self._command("EVALSHA", script.sha, 1, key, *args, repeatable=repeatable)
+            return await self._command("EVALSHA", script.sha, 1, key, *args, **options)
         except StoreError as error:
             if not isinstance(error.__cause__, NoScriptError):
                 raise
         # A new or restarted server. EVAL makes it remember the script.
-        return await self._command("EVAL", script.source, 1, key, *args, repeatable=repeatable)
+        return await self._command("EVAL", script.source, 1, key, *args, **options)
 
-    async def _command(self, *args: Any, repeatable: bool = False) -> Any:
+    async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
         """Send one command and return its answer, as bytes. All commands leave here.
 
-        One that is *repeatable* has a second attempt if its connection broke, as connections do
-        that a server or a firewall closed while they were idle.
+        It has a second attempt, with the arguments *repeat_with* added, if its connection broke,
+        as connections do that a server or a firewall closed while they were idle.
         """
         client, turn = self._running_client()
+        began = time.monotonic()
         try:
-            # The clock for all of it: redis-py's own time-outs are for each single step.
-            async with asyncio.timeout(self._timeout), turn:
-                try:
-                    return await client.execute_command(*args, **{NEVER_DECODE: True})
-                except ConnectionError:
-                    if not repeatable:
-                        raise
-                    return await client.execute_command(*args, **{NEVER_DECODE: True})
+            async with turn:
+                # The clock for all of it: redis-py's own time-outs are for each single step.
+                async with deadline(self._patience.left(began)):
+                    try:
+                        answer = await client.execute_command(*args, **{NEVER_DECODE: True})
+                    except ConnectionError:
+                        answer = await client.execute_command(
+                            *args, *repeat_with, **{NEVER_DECODE: True}
+                        )
+                self._patience.answered()
+                return answer
         except TimeoutError as error:
+            self._patience.timed_out()
             raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
         except ResponseError as error:
             # Some servers repeat the arguments, and those are keys and data.
@@ -238,7 +251,7 @@ class RedisStore(Store):
                 self._url,
                 max_connections=CONNECTIONS,
                 socket_timeout=None,  # _command has the clock
-                socket_connect_timeout=self._timeout,
+                socket_connect_timeout=None,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
             )

@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakSet
 
 import anyio
 from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
+from quart_session.deadline import Patience, deadline
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.base import (
     ABSENT,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FILE_NAME = "sessions.sqlite3"
+
+GRACE = 0.05
+"""Seconds that a thread has for the last attempt before the event loop stops waiting for it."""
 
 # `expires` is wall-clock time, in seconds: processes share it and it outlives a restart.
 SCHEMA = """
@@ -71,12 +75,15 @@ class SQLiteStore(Store):
     damage the file. Room of removed records is used again, so the file stops growing.
 
     :param path: the file.
-    :param timeout: seconds that a call may wait for others who use the file.
+    :param timeout: seconds that a call may wait for other processes that use the file. The wait
+        for other calls of this process counts only while none of them gets anywhere, so many
+        callers at once are no outage.
 
     .. versionadded:: 4.0
     """
 
     trio = True
+    timely: ClassVar[bool] = True
 
     # A write adds one row at most and removes up to that many, so that expiry keeps pace.
     _SWEEP = 4
@@ -87,8 +94,8 @@ class SQLiteStore(Store):
         self._path = Path(path)
         self._timeout = timeout
         # Readers never wait for a writer in SQLite; with a lane each they do not here, either.
-        self._reads = _Lane(self._path)
-        self._writes = _Lane(self._path)
+        self._reads = _Lane(self._path, timeout)
+        self._writes = _Lane(self._path, timeout)
 
     @classmethod
     def from_config(cls, config: SessionConfig) -> SQLiteStore:
@@ -156,21 +163,22 @@ class SQLiteStore(Store):
         return removed
 
     async def _query(self, lane: _Lane, query: Callable[[sqlite3.Connection], T]) -> T:
-        deadline = time.monotonic() + self._timeout
-        return await self._in_thread(lane, partial(_Lane.query, query=query, deadline=deadline))
+        began = time.monotonic()
+        return await self._in_thread(lane, partial(_Lane.query, query=query, began=began))
 
     async def _in_thread(self, lane: _Lane, call: Callable[[_Lane], T]) -> T:
         """Give *lane* to *call* in a worker thread, so that the event loop never waits for a disk.
 
-        Only the wait for a turn can be cancelled or time out. What a thread has begun it ends, and
-        it holds the lane until then, so a connection is never seen in the middle of something.
+        What a thread has begun it ends, and it holds the lane until then, so a connection is never
+        seen in the middle of something.
         """
         try:
-            with anyio.fail_after(self._timeout):
+            # The thread watches the clock itself, unless the disk hangs.
+            async with deadline(self._timeout + GRACE, lambda: lane.patience.last_answer):
                 return await run_sync(call, lane, limiter=lane.limiter())
         except (sqlite3.Error, OSError) as error:
             # A TimeoutError has no text of its own.
-            reason = str(error) or f"no turn within {self._timeout:g} s"
+            reason = str(error) or f"no answer within {self._timeout:g} s"
             raise StoreError(f"SQLite file {str(self._path)!r}: {reason}") from error
 
 
@@ -189,8 +197,9 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
 class _Lane:
     """One connection, and the turn to use it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
+        self.patience = Patience(timeout)
         # Threads of several event loops may meet here; those of one queue at the limiter before.
         self.lock = Lock()
         self._db: sqlite3.Connection | None = None
@@ -206,15 +215,25 @@ class _Lane:
             self._limiter.set(limiter)
             return limiter
 
-    def query(self, query: Callable[[sqlite3.Connection], T], deadline: float) -> T:
-        """Run *query*, again and again until *deadline* while another process has the file."""
+    def query(self, query: Callable[[sqlite3.Connection], T], began: float) -> T:
+        """Run *query*, again and again while another process has the file, if not for too long."""
+        limit = time.monotonic() + self.patience.left(began)
         while True:
+            # Another event loop's thread may hold it, and a disk may hang there.
+            if not self.lock.acquire(timeout=max(limit - time.monotonic(), 0)):
+                raise TimeoutError
             try:
-                with self.lock:
-                    return self._attempt(query)
+                result = self._attempt(query)
+                self.patience.answered()
+                return result
             except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() >= deadline:
+                if not _is_busy(error):
                     raise
+                if time.monotonic() >= limit:
+                    self.patience.timed_out()
+                    raise
+            finally:
+                self.lock.release()
             # SQLite's own busy handler sleeps up to 100 ms at a time; under steady writing by
             # several processes one of them would starve.
             time.sleep(random.uniform(0.0002, 0.002))

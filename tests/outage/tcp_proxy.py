@@ -1,0 +1,161 @@
+"""A TCP proxy on the loopback interface that does to a connection what networks do."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["pass", "black hole", "half-open"]
+
+
+@dataclass(eq=False)
+class _Link:
+    """One connection of the application, and the one that belongs to it at the server."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    trapped: bool = False
+    """Whether the reply that comes next is not to arrive."""
+
+
+class Proxy:
+    """Passes everything on to a port of this machine, until a test says otherwise.
+
+    ``delay`` keeps each reply back for so many seconds. ``mode`` is ``"black hole"``: everything is
+    accepted and nothing passed on, or ``"half-open"``: nothing is even read.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.delay = 0.0
+        self.mode: Mode = "pass"
+        self.replies_lost = 0
+        self._trap: tuple[bytes, int, Callable[[], Awaitable[None]] | None] | None = None
+        self._listener: asyncio.Server | None = None
+        self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Proxy:
+        await self.accept()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.refuse()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def accept(self) -> None:
+        """Take connections, on the same port as ever."""
+        self._listener = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port, limit=2**20
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def refuse(self) -> None:
+        """Refuse new connections and break the old ones."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self.reset()
+        await asyncio.sleep(0)
+
+    def reset(self) -> None:
+        """Break every connection, as a firewall or a crash does."""
+        for link in list(self._links):
+            self._break(link)
+
+    def become(self, mode: Mode) -> None:
+        self.mode = mode
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def lose_reply(
+        self, command: bytes, passing: int = 0, then: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """The next command that contains *command* reaches the server, and its reply is lost.
+
+        The first *passing* bytes of the reply still arrive. Then *then* is called, and the
+        connection breaks.
+        """
+        self._trap = command, passing, then
+
+    # -- what it does with a connection
+
+    def _break(self, link: _Link) -> None:
+        self._links.discard(link)
+        link.server.close()
+        # A linger of 0 seconds makes the close a reset.
+        connection = link.client.get_extra_info("socket")
+        with suppress(OSError):  # it is closed
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        link.client.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            from_server, to_server = await asyncio.open_connection(
+                "127.0.0.1", self.target, limit=2**20
+            )
+        except OSError:
+            writer.transport.abort()
+            return
+        link = _Link(writer, to_server)
+        self._links.add(link)
+        replies = asyncio.create_task(self._pump_replies(link, from_server))
+        try:
+            await self._pump_commands(link, reader)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            replies.cancel()
+            self._break(link)
+            await asyncio.gather(replies, return_exceptions=True)
+
+    async def _pump_commands(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        while True:
+            while self.mode == "half-open":
+                await self._changed.wait()
+            if not (data := await reader.read(2**16)):
+                return
+            if self.mode != "pass":
+                continue
+            if self._trap is not None and self._trap[0] in data:
+                link.trapped = True
+            link.server.write(data)
+            await link.server.drain()
+
+    async def _pump_replies(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        try:
+            while data := await reader.read(2**16):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                if link.trapped and self._trap is not None:
+                    (_, passing, then), self._trap = self._trap, None
+                    self.replies_lost += 1
+                    if passing:
+                        link.client.write(data[:passing])
+                        await asyncio.sleep(0.01)  # what was written is on its way
+                    if then is not None:
+                        await then()
+                    break
+                if self.mode == "pass":
+                    link.client.write(data)
+                    await link.client.drain()
+        except OSError:
+            pass
+        self._break(link)

@@ -1,0 +1,225 @@
+"""A store gives the backend its time, no less under load and no more in an outage."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import pytest
+from tcp_proxy import Proxy
+
+from quart_session.errors import StoreError
+from quart_session.stores.base import ABSENT, Store, digest
+from quart_session.stores.redis import SET, RedisStore
+from quart_session.stores.sqlite import SQLiteStore
+from quart_session.testing import gather
+
+pytestmark = pytest.mark.anyio
+
+TIMEOUT = 0.3
+MARGIN = 0.7
+"""What a busy machine may add in a test; an idle one adds a few milliseconds."""
+
+
+@pytest.fixture
+def key() -> str:
+    return f"test:{uuid4().hex}"
+
+
+@pytest.fixture
+async def redis(proxy: Proxy) -> AsyncIterator[RedisStore]:
+    store = RedisStore(proxy.url, timeout=TIMEOUT)
+    yield store
+    proxy.become("pass")
+    await store.close()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "sessions.sqlite3", timeout=TIMEOUT)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return request.getfixturevalue(request.param)
+
+
+async def seconds_to_failure(call: Callable[[], Awaitable[object]]) -> float:
+    started = time.monotonic()
+    with pytest.raises(StoreError):
+        await call()
+    return time.monotonic() - started
+
+
+async def test_stores_watch_the_clock_themselves(store: Store) -> None:
+    assert store.timely
+
+
+class TestLoad:
+    async def test_who_waits_for_a_turn_blames_nobody(
+        self, redis: RedisStore, proxy: Proxy, key: str
+    ) -> None:
+        proxy.delay = TIMEOUT / 4  # 200 callers over 16 connections: 13 times that
+        await redis.set(key, b"data", 60)
+        started = time.monotonic()
+        await gather([partial(redis.get, key)] * 150)
+        assert time.monotonic() - started > 2 * TIMEOUT
+
+    async def test_a_queue_of_writers_is_no_outage(self, sqlite: SQLiteStore, key: str) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            time.sleep(TIMEOUT / 10)
+
+        started = time.monotonic()
+        await gather([partial(sqlite._query, sqlite._writes, write)] * 30)
+        assert time.monotonic() - started > 2 * TIMEOUT
+
+    async def test_a_busy_event_loop_is_no_outage(self, store: Store, key: str) -> None:
+        async def hog() -> None:
+            for _ in range(3):
+                await anyio.sleep(0.001)
+                time.sleep(2 * TIMEOUT)  # noqa: ASYNC251 -- that is the test
+
+        await store.set(key, b"data", 60)
+        await gather([hog, *[partial(store.get, key)] * 64, *[partial(store.touch, key, 60)] * 20])
+
+    async def test_one_broken_connection_is_no_outage(
+        self, redis: RedisStore, proxy: Proxy, key: str
+    ) -> None:
+        """One caller waits in vain; those behind it see that others are answered."""
+
+        async def hang() -> None:
+            await anyio.sleep(2 * TIMEOUT)
+
+        await gather([partial(redis.get, key)] * 16)
+        proxy.delay = TIMEOUT / 4
+        proxy.lose_reply(b"EVALSHA", then=hang)
+        failures = 0
+
+        async def get() -> None:
+            nonlocal failures
+            try:
+                await redis.get(key)
+            except StoreError:
+                failures += 1
+
+        await gather([get] * 200)
+        assert failures == 1
+
+
+class TestOutage:
+    @pytest.mark.parametrize("mode", ["black hole", "half-open"])
+    async def test_nobody_waits_for_several_timeouts(
+        self, redis: RedisStore, proxy: Proxy, key: str, mode
+    ) -> None:
+        await redis.set(key, b"data", 60)
+        proxy.become(mode)
+        waits: list[float] = []
+
+        async def get() -> None:
+            waits.append(await seconds_to_failure(partial(redis.get, key)))
+
+        async def steadily() -> None:
+            for _ in range(3):
+                await get()
+
+        await gather([steadily, *[get] * 64])
+        print(f"{mode}: p100 {max(waits):.3f} s of {len(waits)} calls at {TIMEOUT} s")
+        assert max(waits) < TIMEOUT + MARGIN
+        proxy.become("pass")
+        await gather([partial(redis.get, key)] * 100)
+
+    async def test_new_callers_do_not_pay_for_those_in_front(
+        self, redis: RedisStore, proxy: Proxy, key: str
+    ) -> None:
+        """In an outage callers keep coming, more than there are connections."""
+        proxy.become("black hole")
+        waits: list[float] = []
+
+        async def get() -> None:
+            waits.append(await seconds_to_failure(partial(redis.get, key)))
+
+        async with anyio.create_task_group() as callers:
+            for _ in range(100):
+                callers.start_soon(get)
+                await anyio.sleep(0.01)
+        assert max(waits) < TIMEOUT + MARGIN
+
+    async def test_writers_of_a_locked_file_fail_together(
+        self, sqlite: SQLiteStore, key: str
+    ) -> None:
+        await sqlite.set(key, b"old", 60)
+        waits: list[float] = []
+
+        async def write() -> None:
+            waits.append(await seconds_to_failure(partial(sqlite.set, key, b"new", 60)))
+
+        with closing(sqlite3.connect(sqlite.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await gather([write] * 64)
+        print(f"locked file: p100 {max(waits):.3f} s of {len(waits)} calls at {TIMEOUT} s")
+        assert max(waits) < TIMEOUT + MARGIN
+        assert await sqlite.set(key, b"new", 60) == digest(b"new")
+
+    async def test_a_disk_that_hangs_is_an_error_in_time(
+        self, sqlite: SQLiteStore, key: str
+    ) -> None:
+        def hang(db: sqlite3.Connection) -> None:
+            time.sleep(4 * TIMEOUT)
+
+        await sqlite.set(key, b"data", 60)
+        waits: list[float] = []
+
+        async def fails(call: Callable[[], Awaitable[object]]) -> None:
+            waits.append(await seconds_to_failure(call))
+
+        stuck = partial(sqlite._query, sqlite._reads, hang)
+        await gather(partial(fails, call) for call in [stuck, *[partial(sqlite.get, key)] * 10])
+        assert max(waits) < TIMEOUT + MARGIN
+        await anyio.sleep(4 * TIMEOUT)
+        assert await sqlite.get(key) is not None
+
+
+class TestLostReply:
+    """A write may have happened although its reply did not come."""
+
+    @pytest.mark.parametrize("passing", [0, 2], ids=["no reply", "half a reply"])
+    async def test_a_write_is_repeated_and_knows_itself(
+        self, redis: RedisStore, proxy: Proxy, key: str, passing: int
+    ) -> None:
+        command = SET.sha.encode()
+        await redis.set(key, b"warm", 60, b"version")  # the server knows the script
+        proxy.lose_reply(command, passing)
+        assert await redis.set(key, b"1", 60, ABSENT) == digest(b"1")
+        proxy.lose_reply(command, passing)
+        assert await redis.set(key, b"2", 60, digest(b"1")) == digest(b"2")
+        assert proxy.replies_lost == 2
+
+    async def test_a_write_that_another_one_followed_is_a_conflict(
+        self, redis: RedisStore, proxy: Proxy, key: str
+    ) -> None:
+        await redis.set(key, b"1", 60)
+
+        async def follow() -> None:
+            other = RedisStore(f"redis://127.0.0.1:{proxy.target}")
+            await other.set(key, b"3", 60)
+            await other.close()
+
+        await redis.set(key, b"warm", 60, b"version")
+        proxy.lose_reply(SET.sha.encode(), then=follow)
+        conflict = await redis.set(key, b"2", 60, digest(b"1"))
+        assert not isinstance(conflict, bytes)
+        assert conflict.record is not None
+        assert conflict.record.data == b"3"
+
+    async def test_only_a_repeated_write_knows_itself(self, redis: RedisStore, key: str) -> None:
+        """Two who write the same are two: the second is told of the first."""
+        assert await redis.set(key, b"same", 60, ABSENT) == digest(b"same")
+        assert not isinstance(await redis.set(key, b"same", 60, ABSENT), bytes)
