@@ -18,7 +18,7 @@ from quart_session import signals
 from quart_session.errors import SessionConflict
 from quart_session.merge import changed_keys, merge
 from quart_session.records import MARKER, MARKER_LIFE, Records, is_alive
-from quart_session.session import METADATA, Origin, ServerSideSession
+from quart_session.session import METADATA, RESERVED, Origin, ServerSideSession
 from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Version
 
 if TYPE_CHECKING:
@@ -142,18 +142,16 @@ class Commit:
             if not isinstance(result, Conflict):
                 break
             theirs = result.record
-            if theirs is not None and theirs.data == data:  # our own write; its answer was lost
-                result = theirs.version
-                break
             if not is_alive(theirs):
                 return False
+            if theirs.data == data:  # our own write, its answer was lost; or others did the same
+                result = theirs.version
+                break
             await self._merge(theirs.data)
             expected = theirs.version
 
         if data == MARKER:
-            self._session._saved(None)
-            self._session._cookie = "remove"
-            await self._send(signals.session_destroyed)
+            await self._removed(session._ensure_sid())
         else:
             self._saved(key, data, result)
             await self._send(signals.session_saved)
@@ -165,48 +163,63 @@ class Commit:
         A session gets a new key with a new id; one of version 3, with its first save.
         """
         session, records = self._session, self._records
-        if session._is_empty():  # there is nothing to move
-            session._sid = origin.sid
-            return await self._write(origin.key, origin.version)
-
-        data = self._encode()
-        result = await self._set(key, data, ABSENT)
-        if isinstance(result, Conflict):
-            there = result.record
-            if not is_alive(there):
-                return False
-            if there.data != data:  # another request has moved this session of version 3 already
-                await self._merge(there.data)
-                return await self._write(key, there.version)
-            result = there.version
-
+        written: Version | None = None
         expected = origin.version
-        while isinstance(ended := await self._set_marker(origin.key, expected), Conflict):
+        while True:
+            if not session._is_empty():
+                data = self._encode()
+                result = await self._set(key, data, ABSENT if written is None else ANY)
+                if isinstance(result, Conflict):
+                    there = result.record
+                    if not is_alive(there):
+                        return False
+                    if there.data != data:  # another request has moved this session of version 3
+                        await self._merge(there.data)
+                        return await self._write(key, there.version)
+                    result = there.version
+                written = result
+            ended = await self._set_marker(origin.key, expected)
+            if not isinstance(ended, Conflict):
+                break
             theirs = ended.record
             if not is_alive(theirs):
-                await records.call(records.store.delete(key))
+                await self._take_back(key, written)
                 return False
-            await self._merge(theirs.data)
-            data = self._encode()
-            result = await self._set(key, data, ANY)
+            try:
+                await self._merge(theirs.data)
+            except Exception:
+                await self._take_back(key, written)
+                raise
             expected = theirs.version
 
-        assert not isinstance(result, Conflict)
-        self._saved(key, data, result)
+        if session._is_empty():  # from the start, or since others deleted what this request kept
+            await self._take_back(key, written)
+            await self._removed(origin.sid)
+            return True
+        assert written is not None
+        self._saved(key, data, written)
         if origin.sid != session._ensure_sid():
             old = records.fingerprint(self._app, origin.sid)
             await self._send(signals.session_regenerated, old_fingerprint=old)
         await self._send(signals.session_saved)
         return True
 
+    async def _take_back(self, key: str, written: Version | None) -> None:
+        """Remove the record of a new id that nobody will ever hear of."""
+        if written is not None:
+            await self._records.call(self._records.store.delete(key))
+
     async def _merge(self, theirs: bytes) -> None:
         """Put this request's changes into what another one stored, after a short pause."""
         session = self._session
         await self._send(signals.session_conflict)
         await self._pause()
-        if not session._cleared:
-            document = self._records.decode(theirs)
-            session._load(merge(session._document(), document, session._my_keys))
+        document = self._records.decode(theirs)
+        mine = session._my_keys
+        if session._cleared:  # every key of the application is this request's
+            mine = mine | dict.keys(session)
+            document = {key: document[key] for key in (*RESERVED, METADATA) if key in document}
+        session._load(merge(session._document(), document, mine))
 
     async def _pause(self) -> None:
         if time.monotonic() > self._deadline:
@@ -231,6 +244,14 @@ class Commit:
         expires_at = time.time() + self.ttl()
         session._saved(Origin(session._ensure_sid(), key, data, version, expires_at))
         session._cookie = "set"
+
+    async def _removed(self, sid: str) -> None:
+        session = self._session
+        session._saved(None)
+        session._sid = None  # what is put into it from here on is another session
+        session._reserved.pop(METADATA, None)
+        session._cookie = "remove"
+        await self._send(signals.session_destroyed, sid)
 
     async def _send(self, signal: Signal, sid: str | None = None, **more: Any) -> None:
         await self._records.announce(self._app, signal, sid or self._session._ensure_sid(), **more)

@@ -221,6 +221,8 @@ class SessionInterface(QuartSessionInterface):
         commit = Commit(self.records, self.config, app, session)
         if session._doomed is not None:
             if not await commit.destroy(session._doomed):
+                if not session._is_empty():
+                    await commit.drop()
                 return False
             session._doomed = None
             session._cookie = "remove"
