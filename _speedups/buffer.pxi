@@ -8,21 +8,18 @@ cdef enum:
 assert MAX_DEPTH == _pure.MAX_DEPTH
 
 cdef enum Kind:
-    DICT, SEQUENCE, ELEMENTS, PAIRS, MAPPING, ESCAPED
+    DICT, SEQUENCE, ELEMENTS, MAPPING, PAIRS, ESCAPED
 
 cdef struct Frame:
     PyObject* owner  # strong: the container, or a private list of what it holds
-    PyObject* key  # where the writer is; strong only if owns_key is set
-    PyObject* pieces  # strong, of ELEMENTS: a list of what is written already
+    PyObject* key  # where the writer is, strong if owns_key is set; of ELEMENTS, what it wrote
     Py_ssize_t position
     Py_ssize_t size
-    Py_ssize_t left
-    Py_ssize_t mark
-    Kind kind
+    Py_ssize_t left  # of DICT, keys to come; of ELEMENTS, where the current one started
+    uint8_t kind
+    uint8_t levels
     bint owns_key
     bint hashed
-    int levels
-    char close[4]
 
 cdef struct Writer:
     PyObject* registry
@@ -30,6 +27,7 @@ cdef struct Writer:
     PyObject* escaped
     bint full
     bint custom
+    bint wary  # whether Python code has run, or dicts with keys of several types are known
     bint scratch  # whether the document is in the shared scratch space
     char* start
     char* end
@@ -49,6 +47,7 @@ cdef int begin(Writer* w) except -1:
     global scratch_taken
     w.top = -1
     w.depth = 0
+    w.wary = False
     w.frames = w.first_frames
     w.room = FRAMES
     w.scratch = not scratch_taken
@@ -85,7 +84,6 @@ cdef inline void drop_frame(Writer* w) noexcept:
     w.depth -= frame.levels
     if frame.owns_key:
         Py_DECREF(frame.key)
-    Py_XDECREF(frame.pieces)
     Py_DECREF(frame.owner)
 
 
@@ -121,14 +119,43 @@ cdef inline char* reserve(Writer* w, char* p, Py_ssize_t wanted) except NULL:
     return grow(w, p, wanted)
 
 
-cdef void own_key(Writer* w) noexcept:
-    """Keep the current key alive: from here on Python code may run and change the dict."""
+class Restart(Exception):
+    """A dict with keys of several types showed up late."""
+
+
+cdef inline void own_key(Writer* w) noexcept:
     cdef Frame* frame
     if w.top >= 0:
         frame = &w.frames[w.top]
-        if frame.kind == DICT and frame.key is not NULL and not frame.owns_key:
+        if frame.kind == DICT and not frame.owns_key and frame.key is not NULL:
             Py_INCREF(frame.key)
             frame.owns_key = True
+
+
+cdef int before_python(Writer* w) except -1:
+    """Prepare for Python code, which may change the open containers.
+
+    From here on a dict is looked through when it is opened, and one that is open already is
+    now, so that a key that is no str is known to be a change when it turns up later.
+    """
+    cdef int i
+    own_key(w)
+    if not w.wary:
+        for i in range(w.top + 1):
+            if w.frames[i].kind == DICT and not all_keys_are_text(w.frames[i].owner):
+                raise Restart
+        w.wary = True
+    return 0
+
+
+cdef bint all_keys_are_text(PyObject* mapping) noexcept:
+    cdef Py_ssize_t position = 0
+    cdef PyObject* key
+    cdef PyObject* item
+    while PyDict_Next(mapping, &position, &key, &item):
+        if Py_TYPE(key) != &PyUnicode_Type:
+            return False
+    return True
 
 
 cdef int refuse(Writer* w, reason) except -1:
@@ -136,38 +163,39 @@ cdef int refuse(Writer* w, reason) except -1:
     raise Refused(reason)
 
 
-cdef Frame* push(
+cdef inline int push(
     Writer* w, PyObject* owner, Kind kind, Py_ssize_t size, int levels, bint hashed
-) except NULL:
+) except -1:
     """Open a container, to be written once the caller returns to write_document."""
-    cdef Frame* frames
     cdef Frame* frame
     if w.depth + levels > MAX_DEPTH:
         refuse(w, TOO_DEEP)
     own_key(w)
     if w.top + 1 == w.room:
-        frames = NULL if w.frames == w.first_frames else w.frames
-        frames = <Frame*>PyMem_Realloc(frames, 2 * w.room * sizeof(Frame))
-        if frames is NULL:
-            PyErr_NoMemory()
-            return NULL
-        if w.frames == w.first_frames:
-            memcpy(frames, w.first_frames, w.room * sizeof(Frame))
-        w.frames = frames
-        w.room *= 2
+        more_frames(w)
     w.top += 1
     w.depth += levels
     frame = &w.frames[w.top]
     Py_INCREF(owner)
     frame.owner = owner
     frame.key = NULL
-    frame.pieces = NULL
     frame.position = 0
     frame.size = size
     frame.left = size
-    frame.mark = 0
     frame.kind = kind
+    frame.levels = levels
     frame.owns_key = False
     frame.hashed = hashed
-    frame.levels = levels
-    return frame
+    return 0
+
+
+cdef int more_frames(Writer* w) except -1:
+    cdef Frame* frames = NULL if w.frames == w.first_frames else w.frames
+    frames = <Frame*>PyMem_Realloc(frames, 2 * w.room * sizeof(Frame))
+    if frames is NULL:
+        raise MemoryError
+    if w.frames == w.first_frames:
+        memcpy(frames, w.first_frames, w.room * sizeof(Frame))
+    w.frames = frames
+    w.room *= 2
+    return 0

@@ -2,7 +2,7 @@
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, strncmp
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     PyTypeObject PyUnicode_Type, PyLong_Type, PyFloat_Type, PyDict_Type, PyList_Type
@@ -22,6 +22,7 @@ cdef extern from "Python.h":
     void PyMem_Free(void*)
 
     PyObject* PyBytes_FromStringAndSize(const char*, Py_ssize_t) except NULL
+    PyObject* bytes_new "PyBytes_FromStringAndSize"(const char*, Py_ssize_t)  # may be NULL
     char* PyBytes_AS_STRING(PyObject*)
     Py_ssize_t PyBytes_GET_SIZE(PyObject*)
 
@@ -50,7 +51,7 @@ cdef extern from "Python.h":
     void PyTuple_SET_ITEM(PyObject*, Py_ssize_t, PyObject*)
 
     PyObject* PyDict_New() except NULL
-    Py_ssize_t PyDict_Size(PyObject*)
+    Py_ssize_t PyDict_Size "PyDict_GET_SIZE"(PyObject*)
     bint PyDict_Next(PyObject*, Py_ssize_t*, PyObject**, PyObject**)
     int PyDict_SetItem(PyObject*, PyObject*, PyObject*)  # the caller checks
     int PyDict_Contains(PyObject*, PyObject*) except -1
@@ -83,6 +84,23 @@ cdef extern from *:
     #define qs_text_length(o) (PyUnicode_GET_LENGTH((PyObject *)(o)))
     #define qs_text_kind(o) ((int)PyUnicode_KIND((PyObject *)(o)))
     #define qs_text_data(o) (PyUnicode_DATA((PyObject *)(o)))
+
+    /* Natural numbers of few digits, without a call where Python offers that. */
+    #if PY_VERSION_HEX >= 0x030C0000 && !defined(QS_PUBLIC_API_ONLY)
+    static inline int qs_int_is_digit(PyObject *value) {
+        return PyUnstable_Long_IsCompact((PyLongObject *)value)
+            && PyUnstable_Long_CompactValue((PyLongObject *)value) >= 0;
+    }
+    #define qs_int_as_digit(o) ((long long)PyUnstable_Long_CompactValue((PyLongObject *)(o)))
+    #else
+    #define qs_int_is_digit(o) 0
+    #define qs_int_as_digit(o) 0
+    #endif
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    #define QS_LITTLE_ENDIAN 0
+    #else
+    #define QS_LITTLE_ENDIAN 1
+    #endif
 
     /* A dict with room for n items. No public function makes one. */
     #if PY_VERSION_HEX < 0x030E0000 && !defined(QS_PUBLIC_API_ONLY)
@@ -146,6 +164,20 @@ cdef extern from *:
     static inline uint32_t qs_load4(const void *p) { uint32_t x; memcpy(&x, p, 4); return x; }
     static inline void qs_store8(void *p, uint64_t x) { memcpy(p, &x, 8); }
     static inline void qs_store4(void *p, uint32_t x) { memcpy(p, &x, 4); }
+    /* Four bytes, the lowest first, whatever this machine's order is. */
+    static inline void qs_store_low_first(char *p, uint32_t x) {
+    #if !QS_LITTLE_ENDIAN
+        x = x >> 24 | (x >> 8 & 0xFF00) | (x << 8 & 0xFF0000) | x << 24;
+    #endif
+        memcpy(p, &x, 4);
+    }
+    static inline uint32_t qs_load_low_first(const uint8_t *p) {
+    #if QS_LITTLE_ENDIAN
+        return qs_load4(p);
+    #else
+        return p[0] | p[1] << 8 | p[2] << 16 | (uint32_t)p[3] << 24;
+    #endif
+    }
     static inline uint64_t qs_dirty8(uint64_t x) {
         const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
         uint64_t quote = x ^ (ones * 0x22), slash = x ^ (ones * 0x5C);
@@ -203,6 +235,10 @@ cdef extern from *:
     Py_ssize_t text_length "qs_text_length"(PyObject*)
     int text_kind "qs_text_kind"(PyObject*)
     void* text_data "qs_text_data"(PyObject*)
+    bint int_is_digit "qs_int_is_digit"(PyObject*)
+    long long int_as_digit "qs_int_as_digit"(PyObject*)
+    void store_low_first "qs_store_low_first"(char*, uint32_t)
+    uint32_t load_low_first "qs_load_low_first"(const uint8_t*)
     PyObject* dict_for "qs_dict_for"(Py_ssize_t) except NULL
     PyObject* int_from_16 "qs_int_from_16"(const uint8_t*) except NULL
     bint int_to_16 "qs_int_to_16"(PyObject*, uint8_t*)
@@ -227,5 +263,8 @@ cdef extern from *:
     """
     /* Turns an owned pointer into the object that a Cython expression then owns. */
     static inline PyObject *qs_take(PyObject *owned) { return owned; }
+    /* Hands an exception that is pending to the try statement around the call. */
+    static inline int qs_raise_pending(void) { return -1; }
     """
     object take "qs_take"(PyObject*)
+    int raise_pending "qs_raise_pending"() except -1

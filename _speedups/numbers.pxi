@@ -2,7 +2,6 @@
 
 cdef char PAIRS_OF_DIGITS[200]
 cdef double POWERS[23]
-cdef bint exact_division = sizeof(double) == 8 and float.__getformat__("double").startswith("IEEE")
 
 
 cdef void fill_number_tables() noexcept:
@@ -52,7 +51,16 @@ cdef inline char* write_digits(char* p, uint64_t value) noexcept:
 
 cdef inline char* write_int(Writer* w, char* p, PyObject* value) except NULL:
     cdef int overflow = 0
-    cdef long long small = PyLong_AsLongLongAndOverflow(value, &overflow)
+    cdef long long small
+    if int_is_digit(value):
+        small = int_as_digit(value)
+        if small < 10:
+            p = reserve(w, p, 1)
+            p[0] = <char>(48 + small)
+            return p + 1
+        p = reserve(w, p, 24)
+        return write_digits(p, <uint64_t>small)
+    small = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow:
         return write_big_int(w, p, value)
     p = reserve(w, p, 24)
@@ -85,37 +93,37 @@ cdef inline char* write_float(Writer* w, char* p, PyObject* value) except NULL:
     A decimal of at most 15 digits is the shortest that reads as its double. So when the value is
     such a whole number divided by a power of ten, those digits are its repr.
     """
-    cdef double v = PyFloat_AS_DOUBLE(value), scaled
-    cdef uint64_t whole, fraction
-    cdef int places
-    cdef char* digits
-    if not (1e-3 <= v < 1e9 or -1e9 < v <= -1e-3) or FLT_EVAL_METHOD != 0:
-        return write_any_float(w, p, v)
-    p = reserve(w, p, 32)
+    cdef double v = PyFloat_AS_DOUBLE(value)
     cdef bint negative = v < 0
+    cdef uint64_t whole
+    cdef int places, i
+    cdef char fraction[8]
     if negative:
         v = -v
-    for places in range(7):
-        scaled = v * POWERS[places]
-        whole = <uint64_t>(scaled + 0.5)
-        if whole < 1000000000000000 and <double>whole / POWERS[places] == v:
-            if negative:
-                p[0] = c"-"
-                p += 1
-            fraction = whole % <uint64_t>POWERS[places]
-            p = write_digits(p, whole // <uint64_t>POWERS[places])
-            p[0] = c"."
-            p += 1
-            if places == 0:
-                p[0] = c"0"
-                return p + 1
-            digits = p + places
-            while digits > p:
-                digits -= 1
-                digits[0] = <char>(48 + fraction % 10)
-                fraction //= 10
-            return p + places
-    return write_any_float(w, p, PyFloat_AS_DOUBLE(value))
+    if not 1e-3 <= v < 1e9 or FLT_EVAL_METHOD != 0:
+        return write_any_float(w, p, PyFloat_AS_DOUBLE(value))
+    # Most have two places at most; six are worth one more try.
+    places = 2
+    whole = <uint64_t>(v * 100.0 + 0.5)
+    if <double>whole / 100.0 != v:
+        places = 6
+        whole = <uint64_t>(v * 1000000.0 + 0.5)
+        if <double>whole / 1000000.0 != v:
+            return write_any_float(w, p, PyFloat_AS_DOUBLE(value))
+    while places > 1 and whole % 10 == 0:
+        whole //= 10
+        places -= 1
+    for i in range(places - 1, -1, -1):
+        fraction[i] = <char>(48 + whole % 10)
+        whole //= 10
+    p = reserve(w, p, 40)
+    if negative:
+        p[0] = c"-"
+        p += 1
+    p = write_digits(p, whole)
+    p[0] = c"."
+    memcpy(p + 1, fraction, 8)
+    return p + 1 + places
 
 
 cdef char* write_any_float(Writer* w, char* p, double v) except NULL:

@@ -29,7 +29,7 @@ cdef inline PyObject* read_number(Reader* r) except NULL:
                 digits = digits * 10 + (p[0] - c"0")
             n_digits += 1 if n_digits < 1000 else 0
             p += 1
-    elif negative and strncmp(p, b"Infinity", 8) == 0:
+    elif negative and r.end - p >= 8 and memcmp(p, b"Infinity", 8) == 0:
         r.p = p + 8
         return PyFloat_FromDouble(-INFINITY)
     else:

@@ -32,22 +32,19 @@ cdef inline PyObject* read_shortcut(Reader* r) except NULL:
 
 cdef PyObject* read_uuid(Reader* r, const char* p) except NULL:
     cdef uint8_t number[16]
-    cdef int i, high, low
+    cdef int i, pair, bad = 0
     cdef PyObject* as_int
     cdef PyObject* value
-    if uuid_int < 0 or strncmp(p, b'{" u":"', 7) != 0:
+    if uuid_int < 0 or r.end - p < 41 or memcmp(p, b'{" u":"', 7) != 0:
         return Py_None
     p += 7
     for i in range(16):
-        high = hex_digit(p[0])
-        if high < 0:
-            return Py_None
-        low = hex_digit(p[1])
-        if low < 0:
-            return Py_None
-        number[15 - i] = <uint8_t>(high << 4 | low)
-        p += 2
-    if p[0] != c'"' or p[1] != c"}":
+        # A bad digit is negative, and stays so.
+        pair = hex_digit(p[2 * i]) * 16 | hex_digit(p[2 * i + 1])
+        bad |= pair
+        number[15 - i] = <uint8_t>pair
+    p += 32
+    if bad < 0 or p[0] != c'"' or p[1] != c"}":
         return Py_None
     as_int = int_from_16(number)
     value = allocate(<PyObject*>uuid_type)
@@ -64,7 +61,7 @@ cdef PyObject* read_uuid(Reader* r, const char* p) except NULL:
 cdef PyObject* read_markup(Reader* r, const char* p) except NULL:
     cdef const char* behind = r.p
     cdef object text
-    if strncmp(p, b'{" m":"', 7) != 0:
+    if r.end - p < 9 or memcmp(p, b'{" m":"', 7) != 0:
         return Py_None
     r.p = p + 7
     text = take(read_text(r))
@@ -82,7 +79,7 @@ cdef PyObject* read_bytes(Reader* r, const char* p) except NULL:
     cdef int padding = 0, a, b, c, d
     cdef PyObject* value
     cdef uint8_t* to
-    if strncmp(p, b'{" b":"', 7) != 0:
+    if r.end - p < 9 or memcmp(p, b'{" b":"', 7) != 0:
         return Py_None
     p += 7
     end = p
@@ -146,14 +143,14 @@ cdef PyObject* read_flask_datetime(Reader* r, const char* p) except NULL:
     """`{" d":"Wed, 01 May 2024 12:00:00 GMT"}`; the name of the day means nothing."""
     cdef int day, century, year, month = 0
     cdef PyObject* value
-    if r.end - p < 38 or strncmp(p, b'{" d":"', 7) != 0 or strncmp(p + 32, b' GMT"}', 6) != 0:
+    if r.end - p < 38 or memcmp(p, b'{" d":"', 7) != 0 or memcmp(p + 32, b' GMT"}', 6) != 0:
         return Py_None
     p += 7
     if not (c"A" <= p[0] <= c"Z" and c"a" <= p[1] <= c"z" and c"a" <= p[2] <= c"z"):
         return Py_None
     if p[3] != c"," or p[4] != c" " or p[7] != c" " or p[11] != c" " or p[16] != c" ":
         return Py_None
-    while strncmp(p + 8, MONTHS + 3 * month, 3) != 0:
+    while memcmp(p + 8, MONTHS + 3 * month, 3) != 0:
         month += 1
         if month == 12:
             return Py_None
@@ -177,7 +174,7 @@ cdef PyObject* read_datetime(Reader* r, const char* p) except NULL:
     cdef PyObject* zone = Py_None
     cdef PyObject* value
     cdef const char* behind
-    if r.end - p < 31 or strncmp(p, b'{" q:dt":"', 10) != 0:
+    if r.end - p < 31 or memcmp(p, b'{" q:dt":"', 10) != 0:
         return Py_None
     p += 10
     century = two_digits(p)
@@ -199,7 +196,7 @@ cdef PyObject* read_datetime(Reader* r, const char* p) except NULL:
             behind += 2
         if micro == 0:
             return Py_None
-    if strncmp(behind, b"+00:00", 6) == 0:
+    if r.end - behind >= 6 and memcmp(behind, b"+00:00", 6) == 0:
         zone = PyDateTime_TimeZone_UTC
         behind += 6
     if behind[0] != c'"' or behind[1] != c"}":

@@ -89,8 +89,12 @@ cdef inline PyObject* read_key(Reader* r) except NULL:
     cdef int n
     cdef CachedKey* cached
     cdef PyObject* text
+    cdef char last[16]
     if r.end - p < 16:
-        return read_text(r)
+        # Near the end, look at a copy that may be looked at in whole.
+        memset(last, 0, 16)
+        memcpy(last, p, r.end - p)
+        p = last
     stops = stops16(p, 1)
     if stops == 0:
         return read_text(r)
@@ -105,7 +109,7 @@ cdef inline PyObject* read_key(Reader* r) except NULL:
         high = keep_bytes(load8(p + 8), n - 8)
     slot_at = <unsigned int>(((low ^ (high << 7 | high >> 57)) * <uint64_t>0x9E3779B97F4A7C15) >> 54)
     cached = &key_cache[slot_at]
-    r.p = p + n + 1
+    r.p += n + 1
     if cached.low == low and cached.high == high and cached.text is not NULL:
         Py_INCREF(cached.text)
         return cached.text
@@ -223,9 +227,14 @@ cdef inline Py_ssize_t decode_utf8(
         elif Unit is uint8_t:
             return CANNOT
         elif c < 0xF0:
-            if (p[1] & 0xC0) != 0x80 or (p[2] & 0xC0) != 0x80:
+            # The closing quote and the NUL behind the document can be read along.
+            if p + 2 < <const uint8_t*>end:
+                value = load_low_first(p)
+                if value & 0xC0C000 != 0x808000:
+                    return CANNOT
+                value = (value & 0xF) << 12 | (value & 0x3F00) >> 2 | (value & 0x3F0000) >> 16
+            else:
                 return CANNOT
-            value = (c & 0xF) << 12 | (p[1] & 0x3F) << 6 | p[2] & 0x3F
             if value < 0x800 or (value & 0xF800) == 0xD800 and not surrogates:
                 return CANNOT
             to[0] = <Unit>value
@@ -244,14 +253,14 @@ cdef inline Py_ssize_t decode_utf8(
     return to - begin
 
 
+cdef int8_t HEX_VALUE[256]
+cdef int _h
+for _h in range(256):
+    HEX_VALUE[_h] = int(chr(_h), 16) if chr(_h) in "0123456789abcdefABCDEF" else -1
+
+
 cdef inline int hex_digit(char c) noexcept:
-    if c"0" <= c <= c"9":
-        return c - c"0"
-    if c"a" <= c <= c"f":
-        return c - c"a" + 10
-    if c"A" <= c <= c"F":
-        return c - c"A" + 10
-    return CANNOT
+    return HEX_VALUE[<unsigned char>c]
 
 
 cdef inline int read_unit(const char* p) noexcept:
@@ -338,7 +347,7 @@ cdef PyObject* read_escaped_text(Reader* r, const char* p) except NULL:
                 c = c << 6 | p[0] & 0x3F
                 p += 1
                 more -= 1
-            if more or c < least or c > 0x10FFFF or (c & 0xFFFFF800) == 0xD800 and not r.surrogates:
+            if more or c < least or c > 0x10FFFF or c >> 11 == 0x1B and not r.surrogates:
                 reason = invalid_utf8
                 break
         to[0] = c

@@ -15,6 +15,10 @@ cdef object Malformed = _pure._Malformed
 cdef object tuple_key = " t"
 
 
+ctypedef PyObject* (*read_quietly)(Reader*) noexcept
+ctypedef int (*fail_quietly)(object) noexcept
+
+
 cdef PyObject* read_document(Reader* r) except NULL:
     """The value of the whole document. Sets r.malformed_tag if a tag's body is refused."""
     global shared_taken
@@ -34,27 +38,29 @@ cdef PyObject* read_document(Reader* r) except NULL:
         r.values = <PyObject**>PyMem_Malloc(SHARED_VALUES * sizeof(PyObject*))
         r.open = <Open*>PyMem_Malloc(MAX_DEPTH * sizeof(Open))
         r.room = SHARED_VALUES
-    try:
-        if r.values is NULL or r.open is NULL:
-            raise MemoryError
-        value = read_value(r)
-        skip_space(r)
-        if r.p != r.end:
-            Py_DECREF(value)
-            fail(invalid_json)
-        return value
-    finally:
-        # Dropping a value can run Python code that uses the codec again, so each is taken off
-        # the stack first, and the space is given back last.
-        while r.n_values > 0:
-            r.n_values -= 1
-            Py_DECREF(r.values[r.n_values])
-        if r.values != shared_values:
-            PyMem_Free(r.values)
-        if r.shared:
-            shared_taken = False
-        else:
-            PyMem_Free(r.open)
+    if r.values is NULL or r.open is NULL:
+        PyErr_NoMemory()
+    else:
+        # See write_document for the cast.
+        value = (<read_quietly><void*>read_value)(r)
+        if value is not NULL:
+            skip_space(r)
+            if r.p != r.end:
+                Py_DECREF(value)
+                value = NULL
+                (<fail_quietly><void*>fail)(invalid_json)
+    # Dropping a value can run Python code that uses the codec again, so each is taken off the
+    # stack first, and the space is given back last.
+    while r.n_values > 0:
+        r.n_values -= 1
+        Py_DECREF(r.values[r.n_values])
+    if r.values != shared_values:
+        PyMem_Free(r.values)
+    if r.shared:
+        shared_taken = False
+    else:
+        PyMem_Free(r.open)
+    return value
 
 
 cdef int more_room(Reader* r) noexcept:
@@ -128,7 +134,7 @@ cdef PyObject* read_value(Reader* r) except NULL:
         elif c == c"{":
             value = Py_None
             if r.p[1] == c'"' and r.p[2] == c" " and r.shortcuts:
-                if strncmp(r.p + 3, b't":[', 4) == 0:
+                if r.end - r.p > 7 and memcmp(r.p + 3, b't":[', 4) == 0:
                     enter(r, TUPLE_ARRAY, 2)
                     r.p += 7
                     skip_space(r)
@@ -190,20 +196,22 @@ cdef PyObject* read_value(Reader* r) except NULL:
 
 cdef PyObject* read_word(Reader* r) except NULL:
     cdef PyObject* value = NULL
-    if strncmp(r.p, b"true", 4) == 0:
-        r.p += 4
+    cdef const char* p = r.p
+    cdef Py_ssize_t left = r.end - p
+    if left >= 4 and memcmp(p, b"true", 4) == 0:
+        r.p = p + 4
         value = Py_True
-    elif strncmp(r.p, b"null", 4) == 0:
-        r.p += 4
+    elif left >= 4 and memcmp(p, b"null", 4) == 0:
+        r.p = p + 4
         value = Py_None
-    elif strncmp(r.p, b"false", 5) == 0:
-        r.p += 5
+    elif left >= 5 and memcmp(p, b"false", 5) == 0:
+        r.p = p + 5
         value = Py_False
-    elif strncmp(r.p, b"NaN", 3) == 0:
-        r.p += 3
+    elif left >= 3 and memcmp(p, b"NaN", 3) == 0:
+        r.p = p + 3
         return PyFloat_FromDouble(NAN)
-    elif strncmp(r.p, b"Infinity", 8) == 0:
-        r.p += 8
+    elif left >= 8 and memcmp(p, b"Infinity", 8) == 0:
+        r.p = p + 8
         return PyFloat_FromDouble(INFINITY)
     else:
         fail(invalid_json)

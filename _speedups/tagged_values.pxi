@@ -2,6 +2,12 @@
 
 import_datetime()
 
+cdef char PAIRS_OF_HEX[512]
+cdef int _b
+for _b in range(256):
+    PAIRS_OF_HEX[2 * _b] = HEX[_b >> 4]
+    PAIRS_OF_HEX[2 * _b + 1] = HEX[_b & 15]
+
 cdef PyTypeObject* markup_type = <PyTypeObject*>Markup
 cdef PyTypeObject* uuid_type = <PyTypeObject*>UUID
 cdef const char* BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -83,12 +89,10 @@ cdef char* write_uuid(Writer* w, char* p, PyObject* value) except NULL:
         return write_other(w, p, value)
     p = write_tag(w, p, b'{" u":"', 7)
     for i in range(16):
-        p[0] = HEX[number[15 - i] >> 4]
-        p[1] = HEX[number[15 - i] & 15]
-        p += 2
-    p[0] = c'"'
-    p[1] = c"}"
-    return p + 2
+        memcpy(p + 2 * i, PAIRS_OF_HEX + 2 * number[15 - i], 2)
+    p[32] = c'"'
+    p[33] = c"}"
+    return p + 34
 
 
 cdef inline int weekday(int year, int month, int day) noexcept:

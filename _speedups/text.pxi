@@ -125,38 +125,38 @@ ctypedef fused Unit:
 
 
 cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n, bint full) noexcept:
-    """Write *n* characters; takes at most 12 bytes for each."""
+    """Write *n* characters; takes at most 12 bytes for each, and 4 more."""
     cdef unsigned int c
-    cdef Py_ssize_t i = 0
-    while i < n:
-        c = source[i]
-        i += 1
-        if c < 0x7F or full and c == 0x7F:
-            p = write_low(p, c)
-        elif not full:  # as Flask does, from DEL on
+    cdef const Unit* end = source + n
+    while source < end:
+        c = source[0]
+        source += 1
+        if not full:
+            # As Flask does, from DEL on.
+            if c < 0x7F:
+                p = write_low(p, c)
+                continue
             if Unit is uint32_t and c >= 0x10000:
                 p = write_unit(p, 0xD800 + ((c - 0x10000) >> 10))
                 c = 0xDC00 + (c & 0x3FF)
             p = write_unit(p, c)
-        elif c < 0x800:
-            p[0] = <char>(0xC0 | c >> 6)
-            p[1] = <char>(0x80 | c & 0x3F)
-            p += 2
-        elif Unit is uint8_t:
-            pass  # cannot be
-        elif c < 0x10000:
-            if (c & 0xF800) == 0xD800:
+        elif Unit is not uint8_t and 0x800 <= c < 0x10000:
+            if c >> 11 == 0x1B:
                 p = write_unit(p, c)  # a lone surrogate: UTF-8 has no form for it
             else:
-                p[0] = <char>(0xE0 | c >> 12)
-                p[1] = <char>(0x80 | c >> 6 & 0x3F)
-                p[2] = <char>(0x80 | c & 0x3F)
+                store_low_first(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16)
                 p += 3
+        elif c < 0x80:
+            p = write_low(p, c)
+        elif Unit is uint8_t or c < 0x800:
+            store_low_first(p, 0x80C0 | c >> 6 | (c & 0x3F) << 8)
+            p += 2
         else:
-            p[0] = <char>(0xF0 | c >> 18)
-            p[1] = <char>(0x80 | c >> 12 & 0x3F)
-            p[2] = <char>(0x80 | c >> 6 & 0x3F)
-            p[3] = <char>(0x80 | c & 0x3F)
+            store_low_first(
+                p,
+                <uint32_t>0x808080F0 | c >> 18 | (c >> 12 & 0x3F) << 8 | (c >> 6 & 0x3F) << 16
+                | (c & 0x3F) << 24,
+            )
             p += 4
     return p
 
@@ -176,7 +176,7 @@ cdef char* write_wide_text(Writer* w, char* p, PyObject* text) except NULL:
     p += 1
     while i < n:
         portion = min(n - i, PORTION)
-        p = reserve(w, p, 12 * portion)
+        p = reserve(w, p, 12 * portion + 4)
         if kind == PyUnicode_1BYTE_KIND:
             p = write_units(p, <const uint8_t*>source + i, portion, w.full)
         elif kind == PyUnicode_2BYTE_KIND:

@@ -6,14 +6,44 @@ cdef int FROZENSET = _pure.FROZENSET, SHAPE_MAPPING = _pure.MAPPING
 cdef int SHAPE_ESCAPED = _pure.ESCAPED, TAGGED = _pure.TAGGED
 
 
+ctypedef char* (*write_quietly)(Writer*, PyObject*) noexcept
+
+
 cdef PyObject* write_document(Writer* w, PyObject* value) except NULL:
     cdef char* p
-    cdef object error = None
+    cdef PyObject* document = NULL
     begin(w)
+    # The cast only hides from Cython that this may raise: a try statement around it would cost
+    # as much as a small session does.
+    p = (<write_quietly><void*>write_all)(w, value)
+    if p is NULL:
+        return after_error(w, value)
+    document = bytes_new(w.start, p - w.start)
+    finish(w)
+    return document
+
+
+cdef char* write_all(Writer* w, PyObject* value) except NULL:
+    return write_open_containers(w, write_value(w, w.start, value))
+
+
+cdef PyObject* after_error(Writer* w, PyObject* value) except NULL:
+    """Start again, or raise what is pending with its path."""
+    cdef char* p
+    cdef object error = None
     try:
-        p = write_value(w, w.start, value)
-        p = write_open_containers(w, p)
-        return PyBytes_FromStringAndSize(w.start, p - w.start)
+        try:
+            raise_pending()
+        except (Restart, Refused):
+            if w.wary:
+                raise
+            # No Python code has run yet. Look through each dict's keys first this time, as the
+            # reference does, so that of several errors the same one is found.
+            while w.top >= 0:
+                drop_frame(w)
+            w.wary = True
+            p = write_all(w, value)
+            return PyBytes_FromStringAndSize(w.start, p - w.start)
     except Refused as refused:
         # From the innermost container outward, as if Python's stack unwound.
         while w.top >= 0:
@@ -44,32 +74,34 @@ cdef place(Writer* w):
     return _pure.segment((<list>frame.owner)[last - last % 2])
 
 
-cdef char* write_value(Writer* w, char* p, PyObject* value) except NULL:
+cdef inline char* write_value(Writer* w, char* p, PyObject* value) except NULL:
     """Write a plain or tagged value, or open a container."""
-    cdef PyTypeObject* kind = Py_TYPE(value)
-    if w.asked is not NULL and PySet_Contains(w.asked, <PyObject*>kind):
-        return write_unless_claimed(w, p, value)
-    return write_exact(w, p, value)
+    if w.asked is NULL or not PySet_Contains(w.asked, <PyObject*>Py_TYPE(value)):
+        return write_exact(w, p, value)
+    return write_unless_claimed(w, p, value)
 
 
 cdef inline char* write_exact(Writer* w, char* p, PyObject* value) except NULL:
+    """The same for a value that no registered tag claims. The commonest types stay in line."""
     cdef PyTypeObject* kind = Py_TYPE(value)
     if kind == &PyUnicode_Type:
         return write_text(w, p, value)
     if kind == &PyLong_Type:
         return write_int(w, p, value)
+    p = reserve(w, p, 8)
     if value == Py_None:
-        p = reserve(w, p, 4)
         memcpy(p, b"null", 4)
         return p + 4
     if value == Py_True:
-        p = reserve(w, p, 4)
         memcpy(p, b"true", 4)
         return p + 4
     if value == Py_False:
-        p = reserve(w, p, 5)
         memcpy(p, b"false", 5)
         return p + 5
+    return write_rarer(w, p, value, kind)
+
+
+cdef char* write_rarer(Writer* w, char* p, PyObject* value, PyTypeObject* kind) except NULL:
     if kind == &PyDict_Type:
         return open_dict(w, p, value)
     if kind == &PyList_Type:
@@ -97,21 +129,29 @@ cdef inline bint in_hash(Writer* w) noexcept:
 cdef char* open_dict(Writer* w, char* p, PyObject* value) except NULL:
     cdef Py_ssize_t n = PyDict_Size(value), position = 0
     cdef PyObject* key = NULL
-    cdef PyObject* item
-    cdef Frame* frame
+    cdef PyObject* item = NULL
     if in_hash(w):
         refuse(w, unhashable(<object>value))
-    while PyDict_Next(value, &position, &key, &item):
-        if Py_TYPE(key) != &PyUnicode_Type:
-            return open_odd_dict(w, p, value)
+    if not PyDict_Next(value, &position, &key, &item):
+        return write_empty(w, p, c"{", c"}")
+    if Py_TYPE(key) != &PyUnicode_Type or w.wary and not all_keys_are_text(value):
+        return open_odd_dict(w, p, value)
     # Every built-in tag's key starts with a space.
     if n == 1 and (w.custom or starts_with_space(key)) and PyDict_Contains(w.escaped, key):
         return open_escaped(w, p, <object>key, (<object>key) + "__", <object>item)
-    frame = push(w, value, DICT, n, 1, False)
-    frame.close[0] = c"}"
+    push(w, value, DICT, n, 1, False)
     p = reserve(w, p, 1)
     p[0] = c"{"
     return p + 1
+
+
+cdef inline char* write_empty(Writer* w, char* p, char opening, char closing) except NULL:
+    if w.depth >= MAX_DEPTH:
+        refuse(w, TOO_DEEP)
+    p = reserve(w, p, 2)
+    p[0] = opening
+    p[1] = closing
+    return p + 2
 
 
 cdef inline bint starts_with_space(PyObject* text) noexcept:
@@ -123,39 +163,35 @@ cdef inline bint starts_with_space(PyObject* text) noexcept:
 cdef char* open_odd_dict(Writer* w, char* p, PyObject* value) except NULL:
     """A dict with a key that is not exactly a str."""
     held = <object>value
-    own_key(w)
+    before_python(w)
     shape, filling = (<object>w.registry).resolve_pairs(held)
     return open_shape(w, p, shape, filling)
 
 
 cdef char* open_escaped(Writer* w, char* p, key, written, item) except NULL:
     """A dict of one key that would read as a tag."""
-    cdef Frame* frame
     owner = [item]
-    frame = push(w, <PyObject*>owner, ESCAPED, 1, 2, False)
+    push(w, <PyObject*>owner, ESCAPED, 1, 2, False)
     Py_INCREF(<PyObject*>key)
-    frame.key = <PyObject*>key
-    frame.owns_key = True
-    frame.close[0] = frame.close[1] = c"}"
+    w.frames[w.top].key = <PyObject*>key
+    w.frames[w.top].owns_key = True
     p = write_ascii(w, p, b'{" di":{', 8)
     return write_text(w, p, <PyObject*>written)
 
 
 cdef char* open_list(Writer* w, char* p, PyObject* value) except NULL:
-    cdef Frame* frame
     if in_hash(w):
         refuse(w, unhashable(<object>value))
-    frame = push(w, value, SEQUENCE, PyList_GET_SIZE(value), 1, False)
-    frame.close[0] = c"]"
+    if PyList_GET_SIZE(value) == 0:
+        return write_empty(w, p, c"[", c"]")
+    push(w, value, SEQUENCE, PyList_GET_SIZE(value), 1, False)
     p = reserve(w, p, 1)
     p[0] = c"["
     return p + 1
 
 
 cdef char* open_tuple(Writer* w, char* p, PyObject* value) except NULL:
-    cdef Frame* frame = push(w, value, SEQUENCE, PyTuple_GET_SIZE(value), 2, in_hash(w))
-    frame.close[0] = c"]"
-    frame.close[1] = c"}"
+    push(w, value, SEQUENCE, PyTuple_GET_SIZE(value), 2, in_hash(w))
     p = reserve(w, p, 7)
     memcpy(p, b'{" t":[', 7)
     return p + 7
@@ -164,7 +200,7 @@ cdef char* open_tuple(Writer* w, char* p, PyObject* value) except NULL:
 cdef char* write_unless_claimed(Writer* w, char* p, PyObject* value) except NULL:
     """A value of an exact type that some registered tag precedes."""
     held = <object>value
-    own_key(w)
+    before_python(w)
     found = (<object>w.registry).resolve(held, in_hash(w))
     if found is None:
         return write_exact(w, p, value)
@@ -174,7 +210,7 @@ cdef char* write_unless_claimed(Writer* w, char* p, PyObject* value) except NULL
 cdef char* write_other(Writer* w, char* p, PyObject* value) except NULL:
     """A subclass, a rarer type, one that a registered tag wants, or one that is refused."""
     held = <object>value
-    own_key(w)
+    before_python(w)
     found = (<object>w.registry).resolve(held, in_hash(w))
     if found is None:
         shape, filling = (<object>w.registry).describe(held)
@@ -185,34 +221,25 @@ cdef char* write_other(Writer* w, char* p, PyObject* value) except NULL:
 
 cdef char* open_shape(Writer* w, char* p, int shape, filling) except NULL:
     """Write what the registry resolved a value to."""
-    cdef Frame* frame
     cdef PyObject* owner = <PyObject*>filling
     if shape == PLAIN or shape == TAGGED:
         text = _pure.fragment(shape, filling, MAX_DEPTH - w.depth, w.full)
         return write_ascii(w, p, PyBytes_AS_STRING(<PyObject*>text), len(text))
     if shape == LIST:
-        frame = push(w, owner, SEQUENCE, PyList_GET_SIZE(owner), 1, False)
-        frame.close[0] = c"]"
+        push(w, owner, SEQUENCE, PyList_GET_SIZE(owner), 1, False)
         return write_ascii(w, p, b"[", 1)
     if shape == TUPLE:
-        frame = push(w, owner, SEQUENCE, PyList_GET_SIZE(owner), 2, in_hash(w))
-        frame.close[0] = c"]"
-        frame.close[1] = c"}"
+        push(w, owner, SEQUENCE, PyList_GET_SIZE(owner), 2, in_hash(w))
         return write_ascii(w, p, b'{" t":[', 7)
     if shape == SET or shape == FROZENSET:
-        frame = push(w, owner, ELEMENTS, PyList_GET_SIZE(owner), 2, True)
-        frame.close[0] = c"]"
-        frame.close[1] = c"}"
+        push(w, owner, ELEMENTS, PyList_GET_SIZE(owner), 2, True)
         return write_ascii(w, p, b'{" q:s":[' if shape == SET else b'{" q:f":[', 9)
     if shape == SHAPE_MAPPING:
-        frame = push(w, owner, MAPPING, PyList_GET_SIZE(owner), 3, True)
-        frame.close[0] = c"]"
-        frame.close[1] = c"}"
+        push(w, owner, MAPPING, PyList_GET_SIZE(owner), 3, True)
         return write_ascii(w, p, b'{" q:m":[', 9)
     if shape == SHAPE_ESCAPED:
         return open_escaped(w, p, filling[0], filling[1], filling[2])
-    frame = push(w, owner, PAIRS, PyList_GET_SIZE(owner), 1, False)
-    frame.close[0] = c"}"
+    push(w, owner, PAIRS, PyList_GET_SIZE(owner), 1, False)
     return write_ascii(w, p, b"{", 1)
 
 
@@ -235,7 +262,7 @@ cdef char* write_open_containers(Writer* w, char* p) except NULL:
             # Nothing new was opened, so this one is at its end.
             frame = &w.frames[top]
             p = reserve(w, p, 2)
-            p[0] = frame.close[0]
+            p[0] = c"}" if frame.kind == DICT or frame.kind >= PAIRS else c"]"
             p[1] = c"}"
             p += 1 if frame.levels == 1 else 2
             drop_frame(w)
@@ -262,6 +289,8 @@ cdef inline char* write_dict(Writer* w, char* p, Frame* frame, int top) except N
         if not PyDict_Next(frame.owner, &frame.position, &key, &item):
             return p
         if frame.left == 0 or Py_TYPE(key) != &PyUnicode_Type:
+            if not w.wary:
+                raise Restart
             refuse_changed(w)
         if frame.left != frame.size:
             p = reserve(w, p, 1)
@@ -336,14 +365,15 @@ cdef char* write_elements(Writer* w, char* p, Frame* frame, int top) except NULL
     cdef Py_ssize_t i
     while True:
         if frame.size > 1:
-            if frame.pieces is NULL:
-                frame.pieces = PyList_New(0)
+            if frame.key is NULL:
+                frame.key = PyList_New(0)
+                frame.owns_key = True
             else:
-                (<list>frame.pieces).append(
-                    take(PyBytes_FromStringAndSize(w.start + frame.mark, p - w.start - frame.mark))
+                (<list>frame.key).append(
+                    take(PyBytes_FromStringAndSize(w.start + frame.left, p - w.start - frame.left))
                 )
-                p = w.start + frame.mark
-            frame.mark = p - w.start
+                p = w.start + frame.left
+            frame.left = p - w.start
         if frame.position == frame.size:
             break
         frame.position += 1
@@ -351,7 +381,7 @@ cdef char* write_elements(Writer* w, char* p, Frame* frame, int top) except NULL
         if w.top != top:
             return p
     if frame.size > 1:
-        pieces = <list>frame.pieces
+        pieces = <list>frame.key
         pieces.sort()
         for i in range(len(pieces)):
             if i:
