@@ -17,9 +17,9 @@ import anyio
 from quart_session import signals
 from quart_session.errors import SessionConflict
 from quart_session.merge import changed_keys, merge
-from quart_session.records import MARKER, MARKER_LIFE, Records, is_alive
+from quart_session.records import MARKER, MARKER_LIFE, VACANT, Records, is_alive
 from quart_session.session import METADATA, RESERVED, Origin, ServerSideSession
-from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Version
+from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Record, Version
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -47,6 +47,7 @@ class Commit:
         self._session = session
         self._deadline = time.monotonic() + config.timeout
         self._tries = 0
+        self._seen = 0
 
     async def create(self) -> None:
         """Store a session that is not stored yet."""
@@ -69,12 +70,17 @@ class Commit:
         Returns False if it was destroyed meanwhile; then nothing is stored.
         """
         session = self._session
-        async with self._records.queue(origin.key):
+        if session._cleared and session._is_empty():
+            alive = await self.destroy(origin)
+            if alive:
+                self._removed()
+        else:
             key = self._records.keys_of(session._ensure_sid())[0]
-            if key == origin.key:
-                alive = await self._write(key, origin.version)
-            else:
-                alive = await self._move(origin, key)
+            async with self._records.queue(origin.key):
+                if key == origin.key:
+                    alive = await self._write(key, origin.version)
+                else:
+                    alive = await self._move(origin, key)
         if not alive:
             await self.drop()
         return alive
@@ -85,23 +91,16 @@ class Commit:
         Returns False if another request had done so before.
         """
         async with self._records.queue(origin.key):
-            version: Version = origin.version
-            key = origin.key
-            while isinstance(result := await self._set_marker(key, version), Conflict):
-                found = result.record
-                if not is_alive(found):
-                    # A session of version 3 may have been moved to its hashed key.
-                    moved = await self._records.find_alive(origin.sid)
-                    if moved is None:
-                        return False
-                    key, found = moved
-                version = found.version
+            key, version, vacant = origin.key, origin.version, False
+            while isinstance(result := await self._set(key, MARKER, version), Conflict):
+                there = await self._follow(origin.sid, key, result.record)
+                if there is None:
+                    return False
+                key, record = there
+                version, vacant = record.version, record.data == VACANT
                 await self._pause()
-        for other in self._records.keys_of(origin.sid):
-            if other != key:
-                await self._records.call(self._records.store.delete(other))
-        await self._send(signals.session_destroyed, origin.sid)
-        return True
+        await self._end(origin.sid, key)
+        return not vacant
 
     async def drop(self) -> None:
         """Say that what this request changed is lost."""
@@ -118,7 +117,7 @@ class Commit:
         record = await records.find(origin.key)
         if not is_alive(record):
             if record is not None:
-                await self._set_marker(origin.key, record.version)
+                await self._set(origin.key, record.data, record.version)
             return False
         origin.expires_at = time.time() + ttl
         return True
@@ -130,28 +129,29 @@ class Commit:
             ttl = max(min(ttl, left), 0.001)
         return ttl
 
-    async def _write(self, key: str, expected: Version | Expect) -> bool:
+    async def _write(self, key: str, expected: Version) -> bool:
         """Write under the key that the session has, merging as often as it takes."""
         session = self._session
         while True:
-            if session._is_empty():
-                data, result = MARKER, await self._set_marker(key, expected)
-            else:
-                data = self._encode()
-                result = await self._set(key, data, expected)
+            data = VACANT if session._is_empty() else self._encode()
+            result = await self._set(key, data, expected)
             if not isinstance(result, Conflict):
                 break
             theirs = result.record
-            if not is_alive(theirs):
+            if theirs is None or theirs.data == MARKER:
                 return False
             if theirs.data == data:  # our own write, its answer was lost; or others did the same
                 result = theirs.version
+                if data == VACANT:
+                    session._saved(None)
+                    return True
                 break
             await self._merge(theirs.data)
             expected = theirs.version
 
-        if data == MARKER:
-            await self._removed(session._ensure_sid())
+        if data == VACANT:
+            await self._end(session._ensure_sid(), key)
+            self._removed()
         else:
             self._saved(key, data, result)
             await self._send(signals.session_saved)
@@ -163,8 +163,9 @@ class Commit:
         A session gets a new key with a new id; one of version 3, with its first save.
         """
         session, records = self._session, self._records
+        is_new_id = origin.sid != session._ensure_sid()
         written: Version | None = None
-        expected = origin.version
+        old_key, expected = origin.key, origin.version
         while True:
             if not session._is_empty():
                 data = self._encode()
@@ -178,31 +179,49 @@ class Commit:
                         return await self._write(key, there.version)
                     result = there.version
                 written = result
-            ended = await self._set_marker(origin.key, expected)
+            ended = await self._set(old_key, MARKER, expected)
             if not isinstance(ended, Conflict):
                 break
-            theirs = ended.record
-            if not is_alive(theirs):
+            theirs = await self._follow(
+                # Once the session lies under its hashed key, what lies there is our own.
+                origin.sid,
+                key if written and not is_new_id else old_key,
+                ended.record,
+            )
+            if theirs is None:
                 await self._take_back(key, written)
                 return False
+            old_key, record = theirs
             try:
-                await self._merge(theirs.data)
+                await self._merge(record.data)
             except Exception:
                 await self._take_back(key, written)
                 raise
-            expected = theirs.version
+            expected = record.version
 
         if session._is_empty():  # from the start, or since others deleted what this request kept
             await self._take_back(key, written)
-            await self._removed(origin.sid)
+            await self._end(origin.sid, old_key)
+            self._removed()
             return True
         assert written is not None
         self._saved(key, data, written)
-        if origin.sid != session._ensure_sid():
+        if is_new_id:
             old = records.fingerprint(self._app, origin.sid)
             await self._send(signals.session_regenerated, old_fingerprint=old)
         await self._send(signals.session_saved)
         return True
+
+    async def _follow(self, sid: str, key: str, record: Record | None) -> tuple[str, Record] | None:
+        """Where a session that is not as it was read lies now, ``None`` if it is gone.
+
+        One of version 3 may have been moved to its hashed key.
+        """
+        if record is not None and record.data != MARKER:
+            return key, record
+        if key == self._records.keys_of(sid)[0]:
+            return None
+        return await self._records.find_alive(sid)
 
     async def _take_back(self, key: str, written: Version | None) -> None:
         """Remove the record of a new id that nobody will ever hear of."""
@@ -214,7 +233,7 @@ class Commit:
         session = self._session
         await self._send(signals.session_conflict)
         await self._pause()
-        document = self._records.decode(theirs)
+        document = session._reserved if theirs == VACANT else self._records.decode(theirs)
         mine = session._my_keys
         if session._cleared:  # every key of the application is this request's
             mine = mine | dict.keys(session)
@@ -228,13 +247,12 @@ class Commit:
         await anyio.sleep(uniform(0, min(PAUSE * self._tries, LONGEST_PAUSE)))
 
     async def _set(self, key: str, data: bytes, expected: Version | Expect) -> Version | Conflict:
-        return await self._records.call(self._records.store.set(key, data, self.ttl(), expected))
-
-    async def _set_marker(self, key: str, expected: Version | Expect) -> Version | Conflict:
-        return await self._records.call(self._records.store.set(key, MARKER, MARKER_LIFE, expected))
+        ttl = MARKER_LIFE if data in (MARKER, VACANT) else self.ttl()
+        return await self._records.call(self._records.store.set(key, data, ttl, expected))
 
     def _encode(self) -> bytes:
         session = self._session
+        self._seen = session._changes
         if session._origin is None or self._config.absolute_lifetime is not None:
             session._reserved.setdefault(METADATA, {}).setdefault("created", int(time.time()))
         return self._records.encode_to_store(session._document())
@@ -242,16 +260,23 @@ class Commit:
     def _saved(self, key: str, data: bytes, version: Version) -> None:
         session = self._session
         expires_at = time.time() + self.ttl()
-        session._saved(Origin(session._ensure_sid(), key, data, version, expires_at))
+        origin = Origin(session._ensure_sid(), key, data, version, expires_at)
+        session._saved(origin, everything=session._changes == self._seen)
         session._cookie = "set"
 
-    async def _removed(self, sid: str) -> None:
+    async def _end(self, sid: str, key: str) -> None:
+        """Complete the removal of a session: nothing of it may lie elsewhere."""
+        for other in self._records.keys_of(sid):
+            if other != key:
+                await self._records.call(self._records.store.delete(other))
+        await self._send(signals.session_destroyed, sid)
+
+    def _removed(self) -> None:
         session = self._session
         session._saved(None)
         session._sid = None  # what is put into it from here on is another session
         session._reserved.pop(METADATA, None)
         session._cookie = "remove"
-        await self._send(signals.session_destroyed, sid)
 
     async def _send(self, signal: Signal, sid: str | None = None, **more: Any) -> None:
         await self._records.announce(self._app, signal, sid or self._session._ensure_sid(), **more)

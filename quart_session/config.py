@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from quart_session.errors import ConfigError
 
@@ -26,8 +26,11 @@ OLD_NAMES = {
 }
 
 
-def _setting(default: Any, allowed: str, accepts: Callable[[Any], bool]) -> Any:
-    return field(default=default, metadata={"allowed": allowed, "accepts": accepts})
+def _setting(
+    default: Any, allowed: str, accepts: Callable[[Any], bool], *, secret: bool = False
+) -> Any:
+    metadata = {"allowed": allowed, "accepts": accepts, "secret": secret}
+    return field(default=default, metadata=metadata)
 
 
 def _flag(default: bool) -> Any:
@@ -58,12 +61,16 @@ class SessionConfig:
         lambda value: not isinstance(value, bool | int | float | bytes | type) and value != "",
     )
     uri: str | None = _setting(
-        None, "a URL such as 'redis://localhost:6379/0'", lambda value: isinstance(value, str)
+        None,
+        "a URL such as 'redis://localhost:6379/0'",
+        lambda value: isinstance(value, str),
+        secret=True,  # it may hold a password
     )
     redis: Any = _setting(
         None,
         "an instance of redis.asyncio.Redis; a URL goes into SESSION_URI",
         lambda value: callable(getattr(value, "execute_command", None)),
+        secret=True,
     )
     sqlite_path: str | os.PathLike[str] | None = _setting(
         None, "the path of a file", lambda value: isinstance(value, str | os.PathLike)
@@ -108,21 +115,19 @@ class SessionConfig:
         :raises ConfigError: a value is wrong; names the key, the value and what is allowed.
         """
         config = cls.from_mapping(app.config, instance_path=str(app.instance_path))
-        if config.use_signer and not app.secret_key:
-            raise ConfigError(
-                "SESSION_USE_SIGNER = True needs a secret key: set app.secret_key first"
-            )
-        if app.permanent_session_lifetime.total_seconds() <= 0:
-            raise ConfigError(
-                f"PERMANENT_SESSION_LIFETIME = {app.permanent_session_lifetime!r} is not allowed: "
-                "sessions need a lifetime of more than 0 seconds"
-            )
+        _check_signer(app, config)
+        _check_lifetime(app)
+        _check_cookie(app)
         return config
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, instance_path: str = "") -> SessionConfig:
         """Check the ``SESSION_*`` keys of *mapping*; other keys are left alone."""
-        given = {key: value for key, value in mapping.items() if key.startswith("SESSION_")}
+        given = {
+            key: value
+            for key, value in mapping.items()
+            if key.startswith("SESSION_") and value is not None
+        }
         for old, new in OLD_NAMES.items():
             if old in given:
                 logger.warning("%s is now called %s", old, new)
@@ -132,11 +137,12 @@ class SessionConfig:
         for setting in fields(cls):
             key = f"SESSION_{setting.name.upper()}"
             value = given.pop(key, None)
-            if value is None or not setting.metadata:
+            if value is None or not setting.metadata:  # instance_path is no setting
                 continue
             if not setting.metadata["accepts"](value):
+                shown = f"({type(value).__name__})" if setting.metadata["secret"] else repr(value)
                 raise ConfigError(
-                    f"{key} = {value!r} is not allowed: it takes {setting.metadata['allowed']}"
+                    f"{key} = {shown} is not allowed: it takes {setting.metadata['allowed']}"
                 )
             settings[setting.name] = (
                 value.total_seconds() if isinstance(value, timedelta) else value
@@ -151,3 +157,49 @@ def _hint_at_misspellings(unknown: Mapping[str, Any]) -> None:
     for key in unknown:
         if close := get_close_matches(key, ours, n=1, cutoff=0.9):
             logger.warning("%s is not a setting; did you mean %s?", key, close[0])
+
+
+def _refuse(key: str, value: object, why: str) -> NoReturn:
+    raise ConfigError(f"{key} = {value!r} is not allowed: {why}")
+
+
+def _check_signer(app: Quart, config: SessionConfig) -> None:
+    if not config.use_signer:
+        return
+    if not app.secret_key:
+        raise ConfigError(
+            "SESSION_USE_SIGNER = True needs a secret key: set app.secret_key before Session(app)"
+        )
+    if isinstance(app.config.get("SECRET_KEY_FALLBACKS"), str | bytes):
+        raise ConfigError("SECRET_KEY_FALLBACKS is not allowed as one string: it takes a list")
+
+
+def _check_lifetime(app: Quart) -> None:
+    key = "PERMANENT_SESSION_LIFETIME"
+    try:
+        seconds = app.permanent_session_lifetime.total_seconds()
+    except (TypeError, AttributeError):
+        _refuse(key, app.config[key], "it takes a timedelta or a number of seconds")
+    if seconds <= 0:
+        _refuse(key, app.config[key], "sessions need a lifetime of more than 0 seconds")
+
+
+def _check_cookie(app: Quart) -> None:
+    """Refuse what browsers refuse: without a cookie, every request would begin a new session."""
+    config = app.config
+    refresh = config["SESSION_REFRESH_EACH_REQUEST"]
+    if not isinstance(refresh, bool):
+        _refuse("SESSION_REFRESH_EACH_REQUEST", refresh, "it takes True or False")
+    samesite = config["SESSION_COOKIE_SAMESITE"]
+    if samesite is not None and str(samesite).title() not in ("Strict", "Lax", "None"):
+        _refuse("SESSION_COOKIE_SAMESITE", samesite, "it takes 'Strict', 'Lax', 'None' or None")
+    secure = config["SESSION_COOKIE_SECURE"]
+    if str(samesite).title() == "None" and samesite is not None and not secure:
+        _refuse("SESSION_COOKIE_SAMESITE", samesite, "it needs SESSION_COOKIE_SECURE = True")
+    name = config["SESSION_COOKIE_NAME"]
+    if name.startswith(("__Secure-", "__Host-")) and not secure:
+        _refuse("SESSION_COOKIE_NAME", name, "this name needs SESSION_COOKIE_SECURE = True")
+    if name.startswith("__Host-"):
+        path = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"]
+        if config["SESSION_COOKIE_DOMAIN"] or path != "/":
+            _refuse("SESSION_COOKIE_NAME", name, "this name needs no domain and the path '/'")

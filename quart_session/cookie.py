@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from quart_session._hotpath import is_sid, sign_sid, unsign_sid
+from quart_session.errors import ConfigError
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -87,7 +88,8 @@ def is_public(response: Response | WerkzeugResponse) -> bool:
 def _keys(app: Quart) -> list[str | bytes]:
     """The newest key first; it signs, the others only verify."""
     newest = app.secret_key
-    assert newest, "checked at start-up"
+    if not newest:
+        raise ConfigError("SESSION_USE_SIGNER = True needs a secret key: set app.secret_key")
     return [newest, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
 
 

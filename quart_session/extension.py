@@ -55,6 +55,8 @@ class Session:
         async def save_after_disconnect(_: BaseException | None) -> None:
             """A disconnect cancels the handler, and Quart saves the session of no cancelled one."""
             with anyio.CancelScope(shield=True):
+                if app.session_interface is not interface:  # type: ignore[comparison-overlap]
+                    return
                 session = current_session._get_current_object()  # type: ignore[attr-defined]
                 if not isinstance(session, ServerSideSession) or session._phase is not Phase.OPEN:
                     return

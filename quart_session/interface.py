@@ -66,9 +66,14 @@ class SessionInterface(QuartSessionInterface):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if overridden := {"get", "set", "delete"} & vars(cls).keys():
+        overridden = [
+            name
+            for name in ("get", "set", "delete")
+            if getattr(cls, name) is not getattr(SessionInterface, name)
+        ]
+        if overridden:
             raise ConfigError(
-                f"{cls.__name__} overrides {', '.join(sorted(overridden))}: sessions no longer "
+                f"{cls.__name__} overrides {', '.join(overridden)}: sessions no longer "
                 "pass through these methods. Write a quart_session.stores.base.Store and put an "
                 "instance of it into SESSION_TYPE"
             )
@@ -106,7 +111,7 @@ class SessionInterface(QuartSessionInterface):
         """
         if not self.config.static_file and self._is_static(app, request):
             session = self.session_class()
-            session._phase = Phase.UNSAVED
+            session._phase = Phase.STATIC
             return session
         try:
             session = await self._find(app, request)
@@ -116,7 +121,7 @@ class SessionInterface(QuartSessionInterface):
             session._failure = error
             session._anonymous = self.config.on_outage == "anonymous"
             session._phase = Phase.UNSAVED
-        session._can_set_cookie = not isinstance(request, Websocket)
+        session._in_websocket = isinstance(request, Websocket)
         session._home = (self, app)
         return session
 
@@ -169,7 +174,7 @@ class SessionInterface(QuartSessionInterface):
             self._static_prefixes = tuple(
                 rule.rule.partition("<")[0]
                 for rule in app.url_map.iter_rules()
-                if rule.endpoint == "static" or rule.endpoint.endswith(".static")
+                if _serves_static_files(app, rule.endpoint)
             )
         if not request.path.startswith(self._static_prefixes):
             return False
@@ -178,7 +183,7 @@ class SessionInterface(QuartSessionInterface):
             endpoint = adapter.match()[0] if adapter is not None else ""
         except (HTTPException, RoutingException):
             return False
-        return endpoint == "static" or endpoint.endswith(".static")
+        return _serves_static_files(app, endpoint)
 
     # -- save
 
@@ -195,20 +200,29 @@ class SessionInterface(QuartSessionInterface):
         :raises StoreError: the backend failed; no cookie was set.
         :raises CodecError: the session holds something that cannot be stored.
         """
-        if not isinstance(session, ServerSideSession) or session._phase is Phase.UNSAVED:
+        if not isinstance(session, ServerSideSession) or session._phase is Phase.STATIC:
             return
-        try:
-            stored = await self._store(app, session, response)
-        except Exception:  # a cancelled save is not over: that of a websocket is made up for
-            session._phase = Phase.UNSAVED
-            raise
-        session._phase = Phase.SAVED if stored else Phase.UNSAVED
+        if session._phase is not Phase.UNSAVED:
+            await self._save(app, session, response)
         if response is not None:
             self._answer(app, session, response)
 
+    async def _save(
+        self, app: Quart, session: ServerSideSession, response: Response | WerkzeugResponse | None
+    ) -> None:
+        if not session._in_websocket:  # where a save is not the last word
+            session._phase = Phase.SAVED
+        try:
+            stored = await self._store(app, session, response)
+        except Exception:
+            session._phase = Phase.UNSAVED
+            raise
+        if not stored:
+            session._phase = Phase.UNSAVED
+
     async def save_now(self, app: Quart, session: ServerSideSession) -> None:
         """The work of :meth:`ServerSideSession.save`."""
-        if session._phase is Phase.UNSAVED:
+        if session._phase in (Phase.UNSAVED, Phase.STATIC):
             return
         if not await self._store(app, session, None):
             session._phase = Phase.UNSAVED
@@ -243,10 +257,12 @@ class SessionInterface(QuartSessionInterface):
     def _is_worth_storing(
         self, session: ServerSideSession, response: Response | WerkzeugResponse | None
     ) -> bool:
-        if session._is_empty():
+        if session._is_empty() or session._suppressed:
             return False
-        if response is None and not (session._can_set_cookie and session._phase is Phase.OPEN):
-            logger.warning("A new session is lost, since no cookie can be set here")
+        if session._in_websocket or (response is None and session._phase is not Phase.OPEN):
+            if not session._loss_logged:
+                session._loss_logged = True
+                logger.warning("A new session is lost, since no cookie can be set here")
             return False
         if self.config.explicit and not session._forced:
             logger.debug("A new session was not stored: SESSION_EXPLICIT asks for session.dirty()")
@@ -327,11 +343,11 @@ class SessionInterface(QuartSessionInterface):
     ) -> None:
         """Store *value* under *key* for *expiry* seconds; a number is stored as its text.
 
-        Without *expiry* it lives as long as a session of *app*.
+        Without *expiry*, or with 0, it lives as long as a session of *app*.
 
         :raises StoreError: the backend failed.
         """
-        if expiry is None:
+        if not expiry:
             expiry = (app or current_app).permanent_session_lifetime.total_seconds()
         if expiry <= 0:
             raise ValueError(f"expiry = {expiry!r} is not allowed: it takes seconds, more than 0")
@@ -360,3 +376,9 @@ class SessionInterface(QuartSessionInterface):
 def _describe(error: Exception) -> str:
     """A foreign error's text may hold a key or data; ours never does."""
     return str(error) if isinstance(error, SessionError) else type(error).__name__
+
+
+def _serves_static_files(app: Quart, endpoint: str) -> bool:
+    """Whether Quart's own view is behind *endpoint*, of the application or of a blueprint."""
+    view = app.view_functions.get(endpoint)
+    return getattr(view, "__name__", "") == "send_static_file"

@@ -14,11 +14,12 @@ def changed_keys(
     """The keys that were added, removed or given another value between *base* and *now*.
 
     Values are compared by their encoded bytes: ``1 == True`` and ``[1] == [1.0]`` in Python, but
-    they are not the same session.
+    they are not the same session. The key itself is left out, since pickle writes a value that
+    refers to it differently from one that is equal to it.
     """
     for key in {**base, **now}:
         before, after = base.get(key, _MISSING), now.get(key, _MISSING)
-        if before is _MISSING or after is _MISSING or encode({key: before}) != encode({key: after}):
+        if before is _MISSING or after is _MISSING or encode({"": before}) != encode({"": after}):
             yield key
 
 

@@ -30,6 +30,10 @@ MARKER = b'{"_qs":{"superseded":true}}'
 new id. It tells requests that still carry the old id not to begin a session of their own: the
 browser has, or is about to get, a newer word than they have."""
 
+VACANT = b'{"_qs":{"vacant":true}}'
+"""What lies there as long when a request took the last key out of a session. A request that ran
+meanwhile finds it and puts its own changes into an empty session; to others there is none."""
+
 MARKER_LIFE = 10.0
 
 _LOG_KEY = secrets.token_bytes(32)
@@ -111,8 +115,14 @@ class Records:
         return None
 
     def encode(self, document: Any) -> bytes:
-        data = self._serializer().dumps(document)
-        return data.encode() if isinstance(data, str) else bytes(data)
+        """:raises CodecError: *document* holds something that cannot be stored."""
+        try:
+            data = self._serializer().dumps(document)
+            return data.encode() if isinstance(data, str) else bytes(data)
+        except CodecError:
+            raise
+        except Exception as error:  # of a serializer that the application chose
+            raise CodecError(f"the session cannot be stored: {type(error).__name__}") from error
 
     def encode_to_store(self, document: Any) -> bytes:
         """:raises SessionTooLarge: the document takes more than ``SESSION_MAX_BYTES``."""
@@ -139,5 +149,5 @@ class Records:
 
 
 def is_alive(record: Record | None) -> TypeGuard[Record]:
-    """Whether there is a session, not nothing and not a marker."""
-    return record is not None and record.data != MARKER
+    """Whether there is a session: not nothing, and not what is left of one."""
+    return record is not None and record.data not in (MARKER, VACANT)

@@ -41,10 +41,12 @@ class Phase(Enum):
     OPEN = "before it was saved"
     SAVED = "after it was saved"
     UNSAVED = "where it is not saved any more"
-    """Never saved from here on: a static file, a backend that failed, destroyed meanwhile."""
+    """Never saved from here on: its backend failed, or it was destroyed meanwhile."""
+    STATIC = "in a request for a static file"
+    """Never loaded and never saved."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Origin:
     """The record that a session was loaded from or last saved as."""
 
@@ -93,8 +95,12 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._accessed = False
         self._forced = False
         self._cleared = False
+        self._suppressed = False
+        """Whether ``modified = False`` was assigned and nothing was set since."""
         self._my_keys: set[Any] = set()
         """Keys that this request set or deleted itself; it means them even if nothing differs."""
+        self._changes = 0
+        """How often a key was set or deleted."""
         self._failure: BaseException | None = None
         self._anonymous = False
         """Whether a failure of the backend goes unnoticed, as ``SESSION_ON_OUTAGE`` may want it."""
@@ -102,7 +108,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         """The record that :meth:`destroy` ends at the next save."""
         self._superseded = False
         """Whether the browser is known to have a newer id than the one that it sent."""
-        self._can_set_cookie = True
+        self._in_websocket = False
         self._home: tuple[Home, Quart] | None = None
         """Where :meth:`save` and :meth:`reload` turn to."""
         self._phase = Phase.OPEN
@@ -134,15 +140,22 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
 
     def _may_have_changed(self) -> bool:
         """False only where nobody can have changed anything, told without encoding."""
+        if self._suppressed:
+            return False
         if self._forced or self._cleared or self._my_keys:
             return True
         return self._accessed and any(type(value) not in _IMMUTABLE for value in dict.values(self))
 
-    def _saved(self, origin: Origin | None) -> None:
-        """Start over from what is stored now; ``None``: nothing is."""
+    def _saved(self, origin: Origin | None, everything: bool = True) -> None:
+        """Start over from what is stored now; ``None``: nothing is.
+
+        :param everything: false if the session was changed again while it was on its way.
+        """
         self._origin = origin
-        self._forced = self._cleared = False
-        self._my_keys.clear()
+        self._cleared = self._suppressed = False
+        if everything:
+            self._forced = False
+            self._my_keys.clear()
 
     def _created(self) -> float | None:
         metadata = self._reserved.get(METADATA)
@@ -165,6 +178,12 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         if key == METADATA:
             raise ValueError(f"{METADATA!r} is reserved for the session itself; use another key")
         self._my_keys.add(key)
+        self._changes += 1
+        self._suppressed = False
+        if key not in RESERVED:
+            self._warn_if_late()
+
+    def _warn_if_late(self) -> None:
         if self._phase is not Phase.OPEN and not self._loss_logged:
             self._loss_logged = True
             hint = " without `await session.save()`" if self._phase is Phase.SAVED else ""
@@ -214,22 +233,26 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
 
     @property
     def modified(self) -> bool:
-        """Whether a key was set or deleted. Assign ``True`` to save in any case.
+        """Whether a key was set or deleted.
 
-        A change inside a value is found without this when the session is saved.
+        Assign ``True`` to save in any case, ``False`` to save nothing unless something is set
+        afterwards. A change inside a value is found without this when the session is saved.
         """
-        return self._forced or bool(self._my_keys)
+        return not self._suppressed and (self._forced or bool(self._my_keys))
 
     @modified.setter
     def modified(self, value: bool) -> None:
         self._forced = bool(value)
-        if not value:
-            self._my_keys.clear()
+        self._suppressed = not value
+        if value:
+            self._warn_if_late()
 
     def dirty(self) -> None:
         """Save the session in any case; with ``SESSION_EXPLICIT``, store it if it is new."""
         self._look()
         self._forced = True
+        self._suppressed = False
+        self._warn_if_late()
 
     @property
     def permanent(self) -> bool:
@@ -240,7 +263,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
-        if self._failure is None:
+        if self._failure is None and bool(value) != self._reserved.get("_permanent", False):
             self["_permanent"] = value
 
     @property
@@ -287,7 +310,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         .. versionadded:: 4.0
         """
         self._look()
-        if not self._can_set_cookie or self._phase is Phase.SAVED:
+        if self._in_websocket or self._phase is Phase.SAVED:
             raise RuntimeError(
                 "The session cannot get a new id here, since no cookie can tell it to the browser; "
                 "regenerate it in a request, before its response"
@@ -347,7 +370,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             return self._reserved[key]
         return super().__getitem__(key)
 
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: Any, default: Any = None, /) -> Any:
         return self[key] if key in self else default  # noqa: SIM401 -- this is get
 
     def __contains__(self, key: object) -> bool:
@@ -431,7 +454,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             super().__delitem__(key)
         self._note(key)
 
-    def pop(self, key: Any, *default: T) -> Any:
+    def pop(self, key: Any, /, *default: T) -> Any:
         if len(default) > 1:
             raise TypeError(f"pop takes a key and a default, got {len(default)} defaults")
         if default and key not in self:
@@ -446,12 +469,12 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._note(key)
         return key, value
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
+    def setdefault(self, key: Any, default: Any = None, /) -> Any:
         if key not in self:
             self[key] = default
         return self[key]
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 

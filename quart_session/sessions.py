@@ -13,6 +13,10 @@ RedisSession = MemcachedSession = MongoDBSession = NullSession = ServerSideSessi
 
 
 class _NamedInterface(SessionInterface):
+    """Made by hand and assigned to ``app.session_interface``. ``Session(app)`` does more: it closes
+    the client when the application stops, saves the sessions of websockets that were disconnected,
+    and checks the settings of the cookie."""
+
     def __init__(self, session_type: str, backend: Any, **settings: Any) -> None:
         known = {
             "SESSION_TYPE": session_type,
@@ -22,13 +26,15 @@ class _NamedInterface(SessionInterface):
         }
         if backend is not None:
             known[f"SESSION_{session_type.upper()}"] = backend
+        if unknown := [name for name in settings if not name.startswith("SESSION_")]:
+            raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
         config = SessionConfig.from_mapping({**settings, **known})
         super().__init__(load_store(config), config)
 
 
 class RedisSessionInterface(_NamedInterface):
     """``app.session_interface = RedisSessionInterface(redis, key_prefix="session:")``, as in
-    version 3. ``Session(app)`` does the same from ``SESSION_REDIS``."""
+    version 3."""
 
     def __init__(self, redis: Any = None, **settings: Any) -> None:
         super().__init__("redis", redis, **settings)

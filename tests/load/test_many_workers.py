@@ -118,8 +118,10 @@ async def test_every_count_is_exact_and_no_data_is_mixed_up(url):
             workers.add(answer.pop("pid"))
             assert answer == {"owner": name, "visits": expected}
 
-    async with httpx.AsyncHTTPTransport(limits=limits) as transport:
-        async with anyio.create_task_group() as clients:
-            for number in range(CLIENTS):
-                clients.start_soon(visit, number, transport)
+    async with (
+        httpx.AsyncHTTPTransport(limits=limits) as transport,
+        anyio.create_task_group() as clients,
+    ):
+        for number in range(CLIENTS):
+            clients.start_soon(visit, number, transport)
     assert len(workers) == WORKERS

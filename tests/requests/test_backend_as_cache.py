@@ -51,17 +51,16 @@ async def test_a_missing_key_is_none_and_can_be_deleted(cache, key):
 
 
 async def test_without_expiry_it_lives_as_long_as_a_session(site, cache, key):
-    await cache.set(key, "outside a request", app=site.app)
+    await cache.set(key, "outside a request", expiry=0, app=site.app)
     await site.visit(lambda session: cache.set(key, "in a request"))
     record = await site.store.inner.get(key)
     assert record.data == b"in a request"
     assert record.expires_in == pytest.approx(31 * 86400, abs=60)
 
 
-@pytest.mark.parametrize("expiry", [0, -1])
-async def test_an_expiry_that_is_no_life_is_an_error(cache, key, expiry):
+async def test_a_negative_expiry_is_an_error(cache, key):
     with pytest.raises(ValueError, match="more than 0"):
-        await cache.set(key, "v", expiry=expiry)
+        await cache.set(key, "v", expiry=-1)
 
 
 async def test_a_value_of_another_type_is_an_error(cache, key):
@@ -103,6 +102,26 @@ async def test_a_document_that_the_new_serializer_cannot_read_is_a_new_session(s
     await site.visit(lambda session: session.update(user="ada"))
     site.interface.serialize = pickle
     assert await site.look() == {}
+
+
+async def test_what_another_serializer_cannot_store_is_a_codec_error(new_site, caplog):
+    site = new_site(PROPAGATE_EXCEPTIONS=False)
+    site.interface.serializer = pickle
+    response = await site.visit(lambda session: session.update(value=lambda: None))
+    assert response.status_code == 500
+    assert "CodecError: the session cannot be stored: " in caplog.text
+    assert site.store.calls == []
+
+
+def test_an_inherited_override_is_an_error_too():
+    class Logging:
+        async def get(self, key, app=None):
+            pass
+
+    with pytest.raises(ConfigError, match="Logged overrides get:"):
+
+        class Logged(Logging, SessionInterface):
+            pass
 
 
 def test_a_subclass_that_would_be_bypassed_is_an_error():

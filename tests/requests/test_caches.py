@@ -3,6 +3,8 @@
 import pytest
 from quart import Response
 
+from quart_session import StoreError
+
 pytestmark = pytest.mark.anyio
 
 
@@ -41,6 +43,32 @@ async def test_no_store_stays(site):
     response = await site.visit(secret)
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["Vary"] == "Accept, Cookie"
+
+
+@pytest.mark.parametrize("failing", ["load", "save"])
+async def test_an_error_page_is_kept_from_caches_too(new_site, failing):
+    site = new_site(PROPAGATE_EXCEPTIONS=False)
+
+    @site.app.after_request
+    async def declare_public(response):
+        response.headers["Cache-Control"] = "public, max-age=60"
+        return response
+
+    await site.visit(lambda session: session.update(user="ada"))
+    if failing == "load":
+        site.store.failure = StoreError("down")
+        response = await site.visit(lambda session: session.get("user"))
+    else:
+        response = await site.visit(lambda session: session.update(bad=object()))
+    assert response.status_code >= 500
+    assert response.headers["Vary"] == "Cookie"
+    assert response.headers["Cache-Control"] == "max-age=60, private"
+
+
+async def test_stating_the_permanence_that_there_is_looks_at_nothing(site):
+    await site.visit(lambda session: session.update(user="ada"))
+    response = await site.visit(lambda session: setattr(session, "permanent", True))
+    assert "Vary" not in response.headers
 
 
 async def test_a_removed_cookie_varies(site):

@@ -1,5 +1,7 @@
 """Two requests of one session at once: the second one is sent while the first one runs."""
 
+import pickle
+
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +85,58 @@ async def test_deleting_the_last_key_keeps_what_was_added_meanwhile(site):
 
     await site.visit(during(site, mine, lambda session: session.update(more=1)))
     assert await site.look() == {"more": 1}
+
+
+async def test_taking_the_last_key_out_does_not_undo_what_others_add(site):
+    def theirs(session):
+        del session["cart"], session["user"]
+
+    await site.visit(during(site, lambda session: session.update(more=1), theirs))
+    assert await site.look() == {"more": 1}
+
+
+async def test_a_slow_clear_leaves_a_login_alone(site):
+    async def clear_after_login(session):
+        session.get("user")
+        headers = {"Cookie": f"session={site.cookie()}"}
+        other = site.app.test_client(use_cookies=False)
+        await site.visit(lambda session: session.regenerate(), client=other, headers=headers)
+        session.clear()
+
+    response = await site.visit(clear_after_login)
+    assert "Set-Cookie" not in response.headers
+
+
+async def test_a_change_while_the_save_waits_is_logged_as_lost(site, caplog, monkeypatch):
+    changed = []
+    original = site.store.inner.set
+
+    async def slow_set(*args):
+        changed[0]["late"] = 1
+        return await original(*args)
+
+    def change(session):
+        changed.append(session._get_current_object())
+        session["early"] = 1
+
+    monkeypatch.setattr(site.store.inner, "set", slow_set)
+    await site.visit(change)
+    assert "late" not in await site.look()
+    assert "the change is lost" in caplog.text
+
+
+async def test_pickled_sessions_merge_too(site):
+    site.interface.serializer = pickle
+    site.client.cookie_jar.clear()
+    await site.visit(lambda session: session.update(user={"user": "ada"}, cart=[]))
+    await site.visit(
+        during(
+            site,
+            lambda session: session["cart"].append("tea"),
+            lambda session: session["user"].update(user="bob"),
+        )
+    )
+    assert await site.look() == {"user": {"user": "bob"}, "cart": ["tea"]}
 
 
 async def test_a_second_save_of_the_merged_session_changes_nothing(site):

@@ -111,6 +111,37 @@ class TestVersion3:
         assert await site.look() == {}
         await site.visit(lambda session: session.clear())
 
+    @pytest.mark.parametrize(
+        "end", [lambda s: s.clear(), lambda s: s.destroy(), lambda s: s.pop("user")]
+    )
+    async def test_moved_while_it_is_ended_ends_all_the_same(self, site, end):
+        browser = site.app.test_client(use_cookies=False)
+        cookie = {"Cookie": f"session={self.SID}"}
+
+        async def logout(session):
+            del session["pair"]
+            await site.visit(
+                lambda session: session.update(moved=1), client=browser, headers=cookie
+            )
+            end(session)
+
+        await site.visit(logout)
+        seen = {}
+        await site.visit(seen.update, client=browser, headers=cookie)
+        assert "user" not in seen
+
+    @pytest.mark.parametrize(
+        "end", [lambda s: s.clear(), lambda s: s.destroy(), lambda s: s.pop("user")]
+    )
+    async def test_in_both_places_dies_in_both(self, site, end):
+        """As when a save was cut off between writing the one and ending the other."""
+        key = site.interface.records.keys_of(self.SID)[0]
+        await site.store.inner.set(key, b'{"user":"ada"}', 1000, ANY)
+        await site.visit(end)
+        seen = {}
+        await site.visit(seen.update, headers={"Cookie": f"session={self.SID}"})
+        assert seen == {}
+
     async def test_destroyed_before_it_moved_stays_destroyed(self, site, caplog):
         async def slow(session):
             session["late"] = True

@@ -241,7 +241,7 @@ class TestSaveAndReload:
         response = await site.visit(action)
         await response.get_data()
         assert site.store.calls == []
-        assert "no cookie can be set" in caplog.text
+        assert "the change is lost without `await session.save()`" in caplog.text
 
     async def test_reload_takes_over_what_others_stored(self, site):
         other = old_browser(site)

@@ -75,6 +75,31 @@ async def test_a_change_made_meanwhile_is_logged(site, caplog):
     assert await site.look() == {"requests": 2}
 
 
+async def test_stating_the_permanence_is_no_change(site, caplog):
+    @site.app.before_request
+    async def stay():
+        session.permanent = False
+
+    caplog.clear()
+    site.app.before_request_funcs[None].pop(0)
+    await site.visit(path="/static/site.css")
+    assert caplog.messages == []
+
+
+async def test_a_view_that_is_only_called_static_has_a_session(new_app, new_site):
+    app = new_app()
+    reports = Blueprint("reports", __name__)
+
+    @reports.route("/reports/static/<name>")
+    async def static(name):
+        return name
+
+    app.register_blueprint(reports)
+    site = new_site(app)
+    await site.visit(path="/reports/static/x")
+    assert site.store.calls == ["set"]
+
+
 async def test_other_paths_have_a_session(site):
     await site.visit(path="/statics/site.css")
     assert site.store.calls == ["get", "set"]

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from quart import session, websocket
+from quart import copy_current_websocket_context, session, websocket
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +75,32 @@ async def test_a_change_is_saved_when_the_handler_raises(site):
     site.app.config["PROPAGATE_EXCEPTIONS"] = False
     await talk(site, handler)
     assert (await site.look())["seen"] == ["hello"]
+
+
+async def test_a_handler_that_raises_leaves_no_record_of_a_new_session(site):
+    async def handler():
+        session["seen"] = [await websocket.receive()]
+        await websocket.send("ok")
+        raise RuntimeError("boom")
+
+    site.app.config["PROPAGATE_EXCEPTIONS"] = False
+    await talk(site, handler, client=site.app.test_client())
+    assert site.store.calls == []
+
+
+async def test_a_task_with_a_copy_of_the_context_does_not_end_it(site, caplog):
+    async def handler():
+        @copy_current_websocket_context
+        async def task():
+            session["seen"].append("task")
+
+        await task()
+        session["after"] = await websocket.receive()
+        await websocket.send("ok")
+
+    await talk(site, handler)
+    assert await site.look() == {"user": "ada", "seen": ["task"], "after": "hello"}
+    assert caplog.messages == []
 
 
 async def test_emptying_the_session_deletes_the_record(site):

@@ -23,8 +23,6 @@ def test_none_is_the_default():
 WRONG = [
     ("SESSION_TYPE", 5),
     ("SESSION_TYPE", ""),
-    ("SESSION_URI", b"redis://"),
-    ("SESSION_REDIS", "redis://localhost"),
     ("SESSION_SQLITE_PATH", 5),
     ("SESSION_KEY_PREFIX", 5),
     ("SESSION_PERMANENT", "false"),
@@ -47,6 +45,55 @@ def test_a_wrong_value_is_an_error_that_names_key_value_and_what_is_allowed(key,
     with pytest.raises(ConfigError) as raised:
         SessionConfig.from_mapping({key: value})
     assert str(raised.value).startswith(f"{key} = {value!r} is not allowed: it takes ")
+
+
+@pytest.mark.parametrize("key", ["SESSION_URI", "SESSION_REDIS"])
+def test_a_wrong_address_is_not_shown_since_it_may_hold_a_password(key):
+    value = "redis://:hunter2@host" if key == "SESSION_REDIS" else b"redis://:hunter2@host"
+    with pytest.raises(ConfigError) as raised:
+        SessionConfig.from_mapping({key: value})
+    assert str(raised.value).startswith(f"{key} = ({type(value).__name__}) is not allowed")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_old_name_counts_where_the_new_one_is_none():
+    with pytest.raises(ConfigError, match="SESSION_PROTECTION = True"):
+        SessionConfig.from_mapping({"SESSION_PROTECTION": None, "SESSION_HIJACK_PROTECTION": True})
+
+
+REFUSED = {
+    "a __Secure- name without Secure": {"SESSION_COOKIE_NAME": "__Secure-id"},
+    "a __Host- name without Secure": {"SESSION_COOKIE_NAME": "__Host-id"},
+    "a __Host- name with a domain": {
+        "SESSION_COOKIE_NAME": "__Host-id",
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_DOMAIN": "example.org",
+    },
+    "a __Host- name with a path": {
+        "SESSION_COOKIE_NAME": "__Host-id",
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_PATH": "/app",
+    },
+    "an unknown SameSite": {"SESSION_COOKIE_SAMESITE": "lx"},
+    "SameSite=None without Secure": {"SESSION_COOKIE_SAMESITE": "None"},
+    "a lifetime in words": {"PERMANENT_SESSION_LIFETIME": "3600"},
+    "a lifetime of None": {"PERMANENT_SESSION_LIFETIME": None},
+    "a lifetime of nothing": {"PERMANENT_SESSION_LIFETIME": timedelta(0)},
+    "a refresh in words": {"SESSION_REFRESH_EACH_REQUEST": "false"},
+    "fallback keys that are one string": {
+        "SESSION_USE_SIGNER": True,
+        "SECRET_KEY": "new",
+        "SECRET_KEY_FALLBACKS": "old",
+    },
+}
+
+
+@pytest.mark.parametrize("config", REFUSED.values(), ids=REFUSED)
+def test_what_no_browser_or_no_request_could_use_is_refused_at_start_up(config, tmp_path):
+    app = Quart(__name__, instance_path=str(tmp_path))
+    app.config.update(config)
+    with pytest.raises(ConfigError, match=" is not allowed"):
+        Session(app)
 
 
 @pytest.mark.parametrize("name", ["PROTECTION", "REVERSE_PROXY"])
@@ -74,13 +121,6 @@ def test_keys_of_other_stores_and_of_other_extensions_are_left_alone(caplog):
 def test_a_misspelt_key_is_mentioned(caplog):
     SessionConfig.from_mapping({"SESSION_EXPLICT": True})
     assert caplog.messages == ["SESSION_EXPLICT is not a setting; did you mean SESSION_EXPLICIT?"]
-
-
-def test_a_lifetime_that_is_none_is_an_error(tmp_path):
-    app = Quart(__name__, instance_path=str(tmp_path))
-    app.permanent_session_lifetime = timedelta(0)
-    with pytest.raises(ConfigError, match="PERMANENT_SESSION_LIFETIME"):
-        Session(app)
 
 
 @pytest.mark.parametrize(

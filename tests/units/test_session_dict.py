@@ -200,6 +200,30 @@ def test_its_repr_shows_neither_id_nor_data():
     assert repr(session) == "<ServerSideSession of 1 keys>"
 
 
+def test_the_repr_of_its_origin_shows_neither():
+    from quart_session.session import Origin
+
+    assert "secret" not in repr(Origin("secret-id", "secret-id", b"secret", b"secret", None))
+
+
+def test_assigning_false_to_modified_saves_nothing_until_something_is_set():
+    session = ServerSideSession({"a": [1]})
+    session["b"] = 1
+    session.modified = False
+    assert not session.modified
+    assert not session._may_have_changed()
+    session["c"] = 1
+    assert session._may_have_changed()
+    assert session._my_keys == {"b", "c"}
+
+
+@pytest.mark.parametrize("name", ["self", "key", "default", "args"])
+def test_any_name_can_be_updated_by_keyword(name):
+    session = ServerSideSession()
+    session.update(**{name: 1})
+    assert session == {name: 1}
+
+
 def test_its_id_is_made_when_it_is_first_needed():
     session = ServerSideSession()
     assert session._sid is None
