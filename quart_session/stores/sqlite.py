@@ -203,6 +203,7 @@ class _Lane:
         # Threads of several event loops may meet here; those of one queue at the limiter before.
         self.lock = Lock()
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._limiter: RunVar[anyio.CapacityLimiter] = RunVar("quart_session_sqlite")
         _lanes.add(self)
 
@@ -249,8 +250,12 @@ class _Lane:
             db.close()
 
     def _attempt(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        # A file that was deleted or replaced would go on in this process, and in no other.
+        if self._db is not None and _identity(self._path) != self._file:
+            self.drop()
         if self._db is None:
             self._db = _connect(self._path)
+            self._file = _identity(self._path)
         try:
             return query(self._db)
         except sqlite3.Error as error:
@@ -259,6 +264,14 @@ class _Lane:
                 with suppress(sqlite3.Error):
                     self.drop()
             raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _connect(path: Path) -> sqlite3.Connection:
