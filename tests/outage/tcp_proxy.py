@@ -14,13 +14,21 @@ Mode = Literal["pass", "black hole", "half-open"]
 
 
 @dataclass(eq=False)
+class _Trap:
+    command: bytes
+    passing: int
+    skip: int
+    then: Callable[[], Awaitable[None]] | None
+
+
+@dataclass(eq=False)
 class _Link:
     """One connection of the application, and the one that belongs to it at the server."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    trapped: bool = False
-    """Whether the reply that comes next is not to arrive."""
+    trap: _Trap | None = None
+    """What becomes of the reply that comes next."""
 
 
 class Proxy:
@@ -35,7 +43,7 @@ class Proxy:
         self.delay = 0.0
         self.mode: Mode = "pass"
         self.replies_lost = 0
-        self._trap: tuple[bytes, int, Callable[[], Awaitable[None]] | None] | None = None
+        self._trap: _Trap | None = None
         self._listener: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,14 +90,19 @@ class Proxy:
         self._changed = asyncio.Event()
 
     def lose_reply(
-        self, command: bytes, passing: int = 0, then: Callable[[], Awaitable[None]] | None = None
+        self,
+        command: bytes,
+        passing: int = 0,
+        *,
+        skip: int = 0,
+        then: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """The next command that contains *command* reaches the server, and its reply is lost.
 
         The first *passing* bytes of the reply still arrive. Then *then* is called, and the
-        connection breaks.
+        connection breaks. The first *skip* such commands get their reply.
         """
-        self._trap = command, passing, then
+        self._trap = _Trap(command, passing, skip, then)
 
     # -- what it does with a connection
 
@@ -134,8 +147,11 @@ class Proxy:
                 return
             if self.mode != "pass":
                 continue
-            if self._trap is not None and self._trap[0] in data:
-                link.trapped = True
+            if (trap := self._trap) is not None and trap.command in data:
+                if trap.skip:
+                    trap.skip -= 1
+                else:
+                    link.trap, self._trap = trap, None
             link.server.write(data)
             await link.server.drain()
 
@@ -144,14 +160,12 @@ class Proxy:
             while data := await reader.read(2**16):
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                if link.trapped and self._trap is not None:
-                    (_, passing, then), self._trap = self._trap, None
+                if link.trap is not None:
                     self.replies_lost += 1
-                    if passing:
-                        link.client.write(data[:passing])
-                        await asyncio.sleep(0.01)  # what was written is on its way
-                    if then is not None:
-                        await then()
+                    link.client.write(data[: link.trap.passing])
+                    await asyncio.sleep(0.01)  # what was written is on its way
+                    if link.trap.then is not None:
+                        await link.trap.then()
                     break
                 if self.mode == "pass":
                     link.client.write(data)
