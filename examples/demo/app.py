@@ -75,6 +75,7 @@ async def login() -> ResponseReturnValue:
         session["since"] = datetime.now(UTC).replace(microsecond=0)
         session.setdefault("visits", 0)
         session.setdefault("cart", [])
+        session.regenerate()  # type: ignore[attr-defined]
     return redirect(url_for("page"), 303)
 
 
@@ -98,7 +99,7 @@ async def cart() -> ResponseReturnValue:
 
 @app.post("/logout")
 async def logout() -> ResponseReturnValue:
-    session.clear()
+    session.destroy()  # type: ignore[attr-defined]
     return redirect(url_for("page"), 303)
 
 
