@@ -1,0 +1,139 @@
+"""Many clients write the same sessions for a long time, and nothing is lost.
+
+In ``make test`` each soak takes a moment. With ``SOAK=1`` they make a million operations together;
+``SOAK_OPERATIONS`` and ``SOAK_SECONDS`` (for each of the eight) change that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from soaking import LIST, SHARED, Browser, make_app
+
+from quart_session.testing import gather
+
+pytestmark = pytest.mark.anyio
+
+LONG = bool(os.environ.get("SOAK"))
+OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "1000000")) // 8 if LONG else 10**9
+SECONDS = float(os.environ.get("SOAK_SECONDS", "600")) if LONG else 0.8
+CLIENTS = 64
+SESSIONS = 5000 if LONG else 500
+PROGRAM = Path(__file__).with_name("soaking.py")
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    config = {
+        "INSTANCE_PATH": str(tmp_path),
+        "SESSION_TYPE": request.param,
+        "SESSION_KEY_PREFIX": f"{uuid.uuid4().hex}:",
+    }
+    if request.param == "redis":
+        config["SESSION_URI"] = request.getfixturevalue("redis_server").url
+    return config
+
+
+async def create(config: dict[str, Any], how_many: int) -> list[str]:
+    """New sessions, by their ids."""
+    app = make_app(config)
+    browser = Browser(app)
+    sids: list[str] = []
+
+    async def one() -> None:
+        session = await browser.open()
+        session["began"] = True
+        await browser.save(session)
+        sids.append(session.sid)
+
+    await gather([one] * how_many)
+    await app.session_interface.close()
+    return sids
+
+
+def run(config: dict[str, Any], processes: int, sids: list[str]) -> list[dict[str, Any]]:
+    """Let so many processes write the sessions at the same time; what each of them did."""
+    running = []
+    for number in range(processes):
+        order = {
+            "config": config,
+            "process": number,
+            "sids": sids,
+            "clients": CLIENTS // processes,
+            "operations": OPERATIONS // processes,
+            "seconds": SECONDS,
+        }
+        running.append(
+            subprocess.Popen(
+                [sys.executable, PROGRAM, json.dumps(order)],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        reports = []
+        for process in running:
+            output, _ = process.communicate(timeout=SECONDS + 60)
+            assert process.returncode == 0
+            reports.append(json.loads(output))
+        return reports
+    finally:
+        for process in running:
+            process.kill()
+
+
+@pytest.mark.parametrize("sessions", [1, SESSIONS], ids=["one session", "many sessions"])
+@pytest.mark.parametrize("processes", [1, 4], ids=["one process", "4 processes"])
+async def test_no_update_is_lost(config, processes, sessions):
+    sids = await create(config, sessions)
+    reports = run(config, processes, sids)
+
+    expected: list[Counter[str]] = [Counter() for _ in sids]
+    for report in reports:
+        for counter, counts in zip(expected, report["counts"], strict=True):
+            counter.update(counts)
+    operations = sum(counter.total() for counter in expected)
+    refused = sum(report["refused"] for report in reports)
+    seconds = max(report["seconds"] for report in reports)
+    print(
+        f"\n{config['SESSION_TYPE']}, {CLIENTS} clients in {processes} processes, "
+        f"{sessions} sessions: {operations} saves in {seconds:.1f} s, {refused} refused"
+    )
+    assert operations > 0
+    assert [wrong for report in reports for wrong in report["wrong"]] == []
+
+    app = make_app(config)
+
+    async def check(sid: str, counts: Counter[str]) -> None:
+        found = await Browser(app, sid).open()
+        shared = {key: found[key] for key in found if key.startswith("shared ")}
+        own = {}
+        for name, count in counts.items():
+            own[f"count {name}"] = count
+            own[f"list {name}"] = list(range(max(1, count - LIST + 1), count + 1))
+        assert {key: found[key] for key in found if key not in shared} == {"began": True, **own}
+        for key, value in shared.items():
+            # Of such a key the last save wins; what it wrote is there as a whole.
+            assert value["number"] <= counts[value["by"]]
+            assert (value["number"] - 1) % SHARED == int(key.removeprefix("shared "))
+
+    await gather(partial(check, *pair) for pair in zip(sids, expected, strict=True))
+    await app.session_interface.close()
