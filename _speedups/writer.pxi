@@ -34,8 +34,8 @@ cdef PyObject* after_error(Writer* w, PyObject* value) except NULL:
     try:
         try:
             raise_pending()
-        except (Restart, Refused):
-            if w.wary:
+        except (Restart, Refused) as raised:
+            if w.wary or isinstance(raised, MemoryError):
                 raise
             # No Python code has run yet. Look through each dict's keys first this time, as the
             # reference does, so that of several errors the same one is found.
@@ -45,6 +45,9 @@ cdef PyObject* after_error(Writer* w, PyObject* value) except NULL:
             p = write_all(w, value)
             return PyBytes_FromStringAndSize(w.start, p - w.start)
     except Refused as refused:
+        # Noting the traceback can put a MemoryError in the place of what was caught.
+        if not isinstance(refused, Refused):
+            raise
         # From the innermost container outward, as if Python's stack unwound.
         while w.top >= 0:
             where = place(w)

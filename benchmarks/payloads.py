@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import random
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from markupsafe import Markup
 
-_WORDS = (
-    "amber basil cedar delta ember fable grove hazel ivory jade kite lotus maple north olive "
-    "pearl quartz river slate thyme umber violet willow xenon yarrow zephyr"
-).split()
+_WORDS = [
+    "amber",
+    "basil",
+    "cedar",
+    "delta",
+    "ember",
+    "fable",
+    "grove",
+    "hazel",
+    "ivory",
+    "jade",
+    "kite",
+    "lotus",
+    "maple",
+    "north",
+    "olive",
+    "pearl",
+    "quartz",
+    "river",
+    "slate",
+    "thyme",
+    "umber",
+    "violet",
+    "willow",
+    "xenon",
+    "yarrow",
+    "zephyr",
+]
 _CJK = "漢字仮名交じり文の例として東京都千代田区霞が関一丁目中文繁體簡体한국어문장"
 _EMOJI = "😀🎉🚀🌍🍣🦊"
 
@@ -31,13 +55,16 @@ def typical() -> dict[str, Any]:
         "name": "Ada Lovelace",
         "email": "ada@example.org",
         "csrf_token": b"\x8f\x03\xa1\x5c" * 8,
-        "logged_in": datetime(2026, 5, 1, 12, 34, 56, tzinfo=timezone.utc),
+        "logged_in": datetime(2026, 5, 1, 12, 34, 56, tzinfo=UTC),
         "roles": ["admin", "editor", "author"],
         "locale": ("en", "GB"),
         "flashes": [("message", Markup("<b>Welcome</b> back")), ("info", "3 new messages")],
-        "cart": {"items": [(uuid.UUID(int=7 << 64), 2), (uuid.UUID(int=9 << 64), 1)], "total": 59.9},
+        "cart": {
+            "items": [(uuid.UUID(int=7 << 64), 2), (uuid.UUID(int=9 << 64), 1)],
+            "total": 59.9,
+        },
         "prefs": {"theme": "dark", "per_page": 50, "beta": False, "ratio": 0.75},
-        "last_seen": datetime(2026, 5, 2, 8, 0, 1, tzinfo=timezone.utc),
+        "last_seen": datetime(2026, 5, 2, 8, 0, 1, tzinfo=UTC),
         "referrer": None,
     }
 
@@ -55,7 +82,7 @@ def cart() -> dict[str, Any]:
                 "price": round(rng.uniform(1, 200), 2),
                 "size": (rng.randint(1, 60), rng.randint(1, 60)),
                 "note": Markup(f"<i>{rng.choice(_WORDS)}</i>"),
-                "added": datetime(2026, 5, rng.randint(1, 28), 9, 30, 5, tzinfo=timezone.utc),
+                "added": datetime(2026, 5, rng.randint(1, 28), 9, 30, 5, tzinfo=UTC),
             }
             for _ in range(85)
         ],
@@ -99,7 +126,7 @@ def varied(count: int = 300) -> list[dict[str, Any]]:
         session["name"] = " ".join(rng.choices(_WORDS, k=2)).title()
         session["email"] = f"{rng.choice(_WORDS)}{i}@example.org"
         session["csrf_token"] = rng.randbytes(32)
-        session["logged_in"] = datetime(2026, 5, rng.randint(1, 28), 1, 2, 3, tzinfo=timezone.utc)
+        session["logged_in"] = datetime(2026, 5, rng.randint(1, 28), 1, 2, 3, tzinfo=UTC)
         session["cart"] = {
             "items": [
                 (uuid.UUID(int=rng.getrandbits(128)), rng.randint(1, 9))

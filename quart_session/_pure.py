@@ -794,7 +794,7 @@ class Tagger:
     something unhashable: such a document could not be loaded again.
     """
 
-    __slots__ = ("copied", "escaped", "full", "handlers", "inner", "odd", "registry")
+    __slots__ = ("copied", "escaped", "full", "handlers", "inner", "odd", "ran", "registry")
 
     def __init__(self, registry: Registry, inner: bool = False) -> None:
         self.registry = registry
@@ -804,6 +804,8 @@ class Tagger:
         self.inner = inner
         #: Whether the tree holds something that orjson writes differently.
         self.odd = False
+        #: Whether code of the application ran, which may change what is being written.
+        self.ran = False
         self.handlers = registry.handlers
         self.copied = registry.copied
 
@@ -819,6 +821,7 @@ class Tagger:
         It gives back the handler instead of calling it, so that a level of nesting costs one
         frame: at the depth limit Python's own stack must still have room.
         """
+        self.ran = True
         found = self.registry.resolve(value, hashed, self.inner)
         if found is None:
             return _HANDLERS[self.full][type(value)], value
@@ -892,6 +895,8 @@ class Tagger:
             raise
         except RuntimeError:
             raise Refused(CHANGED) from None
+        if self.ran and tree and {*map(type, tree)} != _STR_ONLY:
+            raise Refused(CHANGED)
         return tree
 
     def _escaped(self, filling: Sequence[Any], depth: int, hashed: bool) -> Any:

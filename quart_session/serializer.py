@@ -41,9 +41,7 @@ class SerializerMethods:
         """
         return self._registry.order
 
-    def register(
-        self, tag_class: type[Any], force: bool = False, index: int | None = None
-    ) -> None:
+    def register(self, tag_class: type[Any], force: bool = False, index: int | None = None) -> None:
         """Add a tag: a subclass of ``flask.json.tag.JSONTag``, or a class with its methods.
 
         As in Flask, a value is offered to the tags in their order. One exception keeps strings,
@@ -78,6 +76,7 @@ class SerializerMethods:
             if key in self._registry.tags:
                 return self._registry.tags[key].to_python(body)
         return value
+
 
 class TaggedJSONSerializer(SerializerMethods, Codec):
     """Turns a session into one JSON document and back without losing types.

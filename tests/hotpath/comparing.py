@@ -64,8 +64,11 @@ def check_reading(rng: random.Random, cases: int) -> Counter[str]:
                 documents.append(document)
         given: Any = document
         if rng.random() < 0.2:
-            given = document.decode("utf-8", "surrogatepass" if rng.random() < 0.5 else "replace") \
-                if _decodes(document) else document.decode("latin-1")
+            given = (
+                document.decode("utf-8", "surrogatepass" if rng.random() < 0.5 else "replace")
+                if _decodes(document)
+                else document.decode("latin-1")
+            )
         expected = fuzzing.outcome(pure.loads, given)
         found = fuzzing.outcome(compiled.loads, given)
         assert found[0] is expected[0], (given, found, expected)
@@ -114,7 +117,7 @@ def check_flask_reads(rng: random.Random, cases: int) -> Counter[str]:
                 assert fuzzing.outcome(flask_mode.dumps, value)[0] is CodecError, value
             counts["refused by Flask"] += 1
             continue
-        for full, flask_mode in arms:
+        for _, flask_mode in arms:
             assert flask_mode.dumps(value) == flasks.encode("ascii"), value
         within = _within_flask(value)
         counts["within Flask" if within else "beyond Flask"] += 1
@@ -156,4 +159,20 @@ def check_reading_like_flask(rng: random.Random, cases: int) -> Counter[str]:
             else:
                 assert found[0] is CodecError, (text, found, expected)
         counts["read" if expected[0] is None else "refused"] += 1
+    return counts
+
+
+def check_survival(rng: random.Random, cases: int) -> Counter[str]:
+    """Damaged documents are read or refused by the compiled arm. For runs with a sanitizer."""
+    counts: Counter[str] = Counter()
+    loads, dumps = Compiled().loads, Compiled().dumps
+    document = b"{}"
+    for i in range(cases):
+        if i % 50 == 0:
+            document = dumps(fuzzing.value(rng, rng.randint(0, 3)))
+        try:
+            loads(fuzzing.mutate(rng, document))
+            counts["read"] += 1
+        except CodecError:
+            counts["refused"] += 1
     return counts

@@ -10,13 +10,20 @@ import random
 import sys
 import time
 
-from comparing import check_encoding, check_flask_reads, check_reading, check_reading_like_flask
+from comparing import (
+    check_encoding,
+    check_flask_reads,
+    check_reading,
+    check_reading_like_flask,
+    check_survival,
+)
 
 CHECKS = {
     "encode": check_encoding,
     "decode": check_reading,
     "flask-encode": check_flask_reads,
     "flask-decode": check_reading_like_flask,
+    "survive": check_survival,
 }
 
 

@@ -9,7 +9,7 @@ import string
 import uuid
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -54,8 +54,8 @@ Point = namedtuple("Point", "x y")
 
 ZONES = (
     None,
-    timezone.utc,
-    timezone.utc,
+    UTC,
+    UTC,
     timezone(timedelta(hours=2)),
     timezone(timedelta(hours=-3, minutes=-30), "NST"),
     timezone(timedelta(seconds=1), "odd"),
@@ -128,7 +128,9 @@ PLAIN: tuple[Callable[[random.Random], Any], ...] = (
 RARE: tuple[Callable[[random.Random], Any], ...] = (
     lambda rng: date(rng.randint(1, 9999), rng.randint(1, 12), rng.randint(1, 28)),
     lambda rng: time(rng.randint(0, 23), 5, 6, rng.choice((0, 7)), rng.choice(ZONES)),
-    lambda rng: timedelta(rng.randint(-99999, 99999), rng.randint(0, 86399), rng.randint(0, 999999)),
+    lambda rng: timedelta(
+        rng.randint(-99999, 99999), rng.randint(0, 86399), rng.randint(0, 999999)
+    ),
     lambda rng: Decimal(rng.choice(("1.10", "-0", "1E+5", "NaN", "NaN12", "-Infinity", "1e-9"))),
     lambda rng: bytearray(rng.randbytes(rng.randint(0, 9))),
     lambda rng: Text(text(rng)),
@@ -176,10 +178,16 @@ def value(rng: random.Random, depth: int = 4, foreign: float = 0.0) -> Any:
     return {hashable(rng, 2): value(rng, depth - 1, foreign) for _ in range(size)}
 
 
+MORE_KEYS = (" q:d", " q:t", " q:td", " q:n", " q:f", " q:b")
 TOKENS = [
-    *(b"[ ] { } , : \" \\ \\u \\ud83d \\ude00 \\udc00 null true false NaN Infinity - -0 0 1e5".split()),
+    *(
+        b'[ ] { } , : " \\ \\u \\ud83d \\ude00 \\udc00 null true false NaN Infinity - -0 0 1e5'.split()
+    ),
     *(b"1.5 e E+ . 0.1e-7 123456789012345678 1234567890123456789012 1e400 \\n \\x /".split()),
-    *(('{"%s":' % key).encode() for key in (*KEYS, " q:d", " q:t", " q:td", " q:n", " q:f", " q:b")),
+    *(
+        ('{"%s":' % key).encode()
+        for key in (*KEYS, " q:d", " q:t", " q:td", " q:n", " q:f", " q:b")
+    ),
     b" ",
     b"\n",
     b"\x00",

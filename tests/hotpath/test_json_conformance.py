@@ -1,0 +1,350 @@
+"""The reader takes JSON as Python's standard library does, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import fuzzing
+import pytest
+
+from quart_session.errors import CodecError
+
+ACCEPTED = [
+    *(
+        [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "1",
+            "-1",
+            "10",
+            "123456789012345678",
+            "1234567890123456789",
+            "-0.0",
+            "0.1",
+            "1e5",
+            "1E5",
+        ]
+    ),
+    *(
+        [
+            "1e+5",
+            "1e-5",
+            "1.5e-5",
+            "0e0",
+            "0.0e-0",
+            "1e400",
+            "-1e400",
+            "1e-400",
+            "123e65",
+            "0.3",
+            "17.9",
+            "1.7976931348623157e308",
+        ]
+    ),
+    *(
+        [
+            "5e-324",
+            "2.2250738585072011e-308",
+            "9007199254740993.0",
+            "0.1000000000000000055511151231257827",
+        ]
+    ),
+    *(
+        [
+            "9223372036854775807",
+            "9223372036854775808",
+            "-9223372036854775808",
+            "-9223372036854775809",
+        ]
+    ),
+    *(["18446744073709551615", "18446744073709551616", "123456789012345678901234567890"]),
+    *(["NaN", "Infinity", "-Infinity"]),
+    "0." + "0" * 400 + "1",
+    "1" * 400 + ".5",
+    "1" * 30 + "e-30",
+    "1e" + "0" * 50 + "5",
+    *(
+        [
+            '""',
+            '"a"',
+            '"\\""',
+            '"\\\\"',
+            '"\\/"',
+            '"\\b\\f\\n\\r\\t"',
+            '"\\u0041"',
+            '"\\u00e9"',
+            '"\\uD83D\\uDE00"',
+        ]
+    ),
+    *(
+        [
+            '"\\ud800"',
+            '"\\udc00\\ud800"',
+            '"\\ud83d\\u0041"',
+            '"\\ud83dx"',
+            '"\\ud83d\\ud83d\\ude00"',
+            '"é漢😀"',
+        ]
+    ),
+    '"' + "a" * 15 + '"',
+    '"' + "a" * 16 + '"',
+    '"' + "é" * 33 + '"',
+    '"' + "漢" * 33 + '\\n"',
+    '"\x7f"',
+    "[]",
+    "[1]",
+    "[ 1 , 2 ]",
+    "[[],[[]],{}]",
+    "{}",
+    '{ "a" : 1 }',
+    '{"a":1,"b":2,"a":3}',
+    '{"":{"":""}}',
+    '{"\\u0061":1,"a":2}',
+    '{"a long key with more than sixteen bytes":1,"é":2,"漢":3}',
+    " \t\n\r[ \t\n\r1 \t\n\r] \t\n\r",
+    '{"a":[{"b":[{"c":[]}]}]}',
+    "[" * 700 + "]" * 700,
+    '{"a":' * 700 + "1" + "}" * 700,
+]
+REFUSED = [
+    *(
+        [
+            "01",
+            "-01",
+            "00",
+            "+1",
+            ".5",
+            "1.",
+            "1.e5",
+            "1e",
+            "1e+",
+            "-",
+            "-a",
+            "0x10",
+            "1_000",
+            "1,5",
+            "\u0661",
+            "nul",
+            "nulll",
+            "True",
+            "None",
+            "nan",
+            "inf",
+            "-NaN",
+        ]
+    ),
+    *(["+Infinity", "Infinit", "-Infinit", "-"]),
+    *(["[", "]", "[1", "[1,", "[1,]", "[,]", "[,1]", "[1,,2]", "[1:2]", "[1}"]),
+    *(
+        [
+            "{",
+            "}",
+            '{"a"',
+            '{"a":',
+            '{"a":1',
+            '{"a":1,',
+            '{"a":1,}',
+            "{,}",
+            "{1:2}",
+            "{a:1}",
+            '{"a"1}',
+            '{"a":1]',
+        ]
+    ),
+    *(["{'a':1}", '{"a":1,,"b":2}', '{"a":}']),
+    *(
+        [
+            '"',
+            '"a',
+            '"\\',
+            '"\\x"',
+            '"\\u"',
+            '"\\u1"',
+            '"\\u123"',
+            '"\\u123g"',
+            '"\\u',
+            '123"',
+            '"\\a"',
+            '"\\U00000041"',
+        ]
+    ),
+    '"\t"',
+    '"\n"',
+    '"\x00"',
+    '"\x1f"',
+    '"a' + "b" * 20 + '\n"',
+    "'a'",
+    "",
+    " ",
+    "1 2",
+    "[] []",
+    "{}{}",
+    "null,",
+    "[1]x",
+    "\ufeff1",
+    "/* */ 1",
+    "// \n1",
+    "\x0b1",
+    "\xa01",
+    "\u20281",
+    "1\x00",
+    "\x001",
+    "9" * 4301,
+    "[" * 701 + "]" * 701,
+    '{"a":' * 701 + "1" + "}" * 701,
+    "[" * 10_000_000,
+    '{"a":' * 1_000_000,
+    '{" t":[' * 1_000_000,
+]
+
+
+def short(text: str) -> str:
+    return ascii(text[:40])
+
+
+@pytest.mark.parametrize("text", ACCEPTED, ids=short)
+def test_it_reads_what_the_standard_library_reads(serializer: Any, text: str) -> None:
+    expected = json.loads(text)
+    assert fuzzing.same(serializer.loads(text), expected)
+    assert fuzzing.same(serializer.loads(text.encode()), expected)
+
+
+@pytest.mark.parametrize("text", REFUSED, ids=short)
+def test_it_refuses_what_is_not_json(serializer: Any, text: str) -> None:
+    with pytest.raises(CodecError):
+        serializer.loads(text)
+    with pytest.raises(CodecError):
+        serializer.loads(text.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80",
+        b"\xbf",
+        b"\xc0\x80",
+        b"\xc1\xbf",
+        b"\xc3",
+        b"\xc3(",
+        b"\xe0\x80\x80",
+        b"\xe0\x9f\xbf",
+        b"\xe6\xbc",
+        b"\xe6\xbc(",
+        b"\xe6(\xa2",
+        b"\xed\xa0\x80",
+        b"\xed\xbf\xbf",
+        b"\xf0\x80\x80\x80",
+        b"\xf0\x8f\xbf\xbf",
+        b"\xf0\x9f\x98",
+        b"\xf0\x9f(\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80",
+        b"\xfe",
+        b"\xff",
+    ],
+)
+@pytest.mark.parametrize("around", ["", "a" * 20, "é", "漢", "😀", "\\n"])
+def test_invalid_utf8_is_refused(serializer: Any, data: bytes, around: str) -> None:
+    for document in (
+        b'"%s%s%s"' % (around.encode(), data, around.encode()),
+        b'{"%s%s":1}' % (around.encode(), data),
+        b'"%s%s' % (around.encode(), data),
+    ):
+        with pytest.raises(CodecError):
+            serializer.loads(document)
+
+
+def test_a_surrogate_may_stand_in_text_as_it_is(serializer: Any) -> None:
+    for text in ('"\ud800"', '"\ud83d\ude00漢"', '"\ud83d\\ude00"', '"\\ud83d\ude00"'):
+        assert serializer.loads(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_bytes_will_do(serializer: Any, kind: type[Any]) -> None:
+    assert serializer.loads(kind(b'{"a":[1,"b"]}')) == {"a": [1, "b"]}
+    assert serializer.loads(memoryview(b'x[1,"long enough"]x')[1:-1]) == [1, "long enough"]
+    assert serializer.loads(memoryview(b"[ 1 , 2 ]xxxxxxxxx")[:9:1]) == [1, 2]
+
+
+def test_a_document_of_another_encoding_is_refused(serializer: Any) -> None:
+    for encoding in ("utf-16", "utf-32", "utf-8-sig", "utf-16-le"):
+        with pytest.raises(CodecError):
+            serializer.loads('{"a":"b"}'.encode(encoding))
+
+
+def test_of_a_repeated_key_the_last_value_and_the_first_place_count(serializer: Any) -> None:
+    assert list(serializer.loads('{"a":1,"b":2,"a":3}').items()) == [("a", 3), ("b", 2)]
+
+
+def test_a_document_cut_short_anywhere_is_refused(serializer: Any) -> None:
+    import random
+
+    rng = random.Random(1)
+    for _ in range(25):
+        document = serializer.dumps([fuzzing.value(rng)])
+        for end in range(len(document)):
+            with pytest.raises(CodecError):
+                serializer.loads(document[:end])
+
+
+@pytest.mark.both_arms
+def test_both_arms_agree_on_every_flipped_bit() -> None:
+    import random
+
+    import comparing
+
+    rng = random.Random(2)
+    compiled, pure = comparing.Compiled(), comparing.Pure()
+    for _ in range(100):
+        document = compiled.dumps({"key": fuzzing.value(rng, 2)})[:150]
+        for at in range(len(document)):
+            for bit in range(8):
+                damaged = bytearray(document)
+                damaged[at] ^= 1 << bit
+                found = fuzzing.outcome(compiled.loads, damaged)
+                expected = fuzzing.outcome(pure.loads, damaged)
+                assert found[0] is expected[0], damaged
+                assert expected[0] or fuzzing.same(found[1], expected[1]), damaged
+
+
+def test_whitespace_of_any_length_is_skipped(serializer: Any) -> None:
+    for n in range(40):
+        space = " \t\r\n" * n
+        assert serializer.loads(
+            f'{space}{{{space}"a"{space}:{space}[{space}1{space},{space}2{space}]{space}}}{space}'
+        ) == {"a": [1, 2]}
+
+
+def test_strings_of_every_length_and_place_of_an_escape(serializer: Any) -> None:
+    for n in range(70):
+        for filling in ("a", "é", "漢", "😀"):
+            for special in ("", '"', "\\", "\n", "\x01", "\x7f"):
+                for at in {0, n // 2, n}:
+                    text = filling * at + special + filling * (n - at)
+                    document = serializer.dumps({text: text})
+                    assert json.loads(document) == {text: text}
+                    assert serializer.loads(document) == {text: text}
+                    assert serializer.loads(json.dumps(text)) == text
+
+
+def test_floats_are_written_as_python_writes_them(serializer: Any) -> None:
+    import random
+
+    rng = random.Random(3)
+    for _ in range(30_000):
+        number = fuzzing.real(rng)
+        assert serializer.dumps(number) == json.dumps(number).encode()
+        whole, places, exponent = rng.randint(0, 22), rng.randint(0, 10**6), rng.randint(-40, 40)
+        text = f"{rng.randint(0, 10**whole)}.{places}e{exponent}"
+        assert repr(serializer.loads(text)) == repr(float(text))
+
+
+def test_integers_are_written_as_python_writes_them(serializer: Any) -> None:
+    for bits in range(0, 140):
+        for number in (2**bits - 1, 2**bits, -(2**bits), 10 ** (bits // 4), 10 ** (bits // 4) - 1):
+            assert serializer.dumps([number]) == b"[%d]" % number
+            assert serializer.loads(b"[%d]" % number) == [number]
