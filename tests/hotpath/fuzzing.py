@@ -180,14 +180,10 @@ def value(rng: random.Random, depth: int = 4, foreign: float = 0.0) -> Any:
 
 MORE_KEYS = (" q:d", " q:t", " q:td", " q:n", " q:f", " q:b")
 TOKENS = [
-    *(
-        b'[ ] { } , : " \\ \\u \\ud83d \\ude00 \\udc00 null true false NaN Infinity - -0 0 1e5'.split()
-    ),
+    *(b'[ ] { } , : " \\ \\u \\ud83d \\ude00 \\udc00 null true false NaN Infinity'.split()),
+    *(b"- -0 0 1e5".split()),
     *(b"1.5 e E+ . 0.1e-7 123456789012345678 1234567890123456789012 1e400 \\n \\x /".split()),
-    *(
-        ('{"%s":' % key).encode()
-        for key in (*KEYS, " q:d", " q:t", " q:td", " q:n", " q:f", " q:b")
-    ),
+    *(b'{"' + key.encode() + b'":' for key in (*KEYS, *MORE_KEYS)),
     b" ",
     b"\n",
     b"\x00",
