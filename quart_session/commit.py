@@ -19,7 +19,7 @@ from quart_session.errors import SessionConflict
 from quart_session.merge import changed_keys, merge
 from quart_session.records import MARKER, MARKER_LIFE, VACANT, Records, is_alive
 from quart_session.session import METADATA, RESERVED, Origin, ServerSideSession
-from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Record, Version
+from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Version
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -91,13 +91,13 @@ class Commit:
         Returns False if another request had done so before.
         """
         async with self._records.queue(origin.key):
-            key, version, vacant = origin.key, origin.version, False
+            key, version = self._place_to_end(origin)
+            vacant = False
             while isinstance(result := await self._set(key, MARKER, version), Conflict):
-                there = await self._follow(origin.sid, key, result.record)
-                if there is None:
+                there = result.record
+                if there is None or there.data == MARKER:
                     return False
-                key, record = there
-                version, vacant = record.version, record.data == VACANT
+                version, vacant = there.version, there.data == VACANT
                 await self._pause()
         await self._end(origin.sid, key)
         return not vacant
@@ -165,7 +165,11 @@ class Commit:
         session, records = self._session, self._records
         is_new_id = origin.sid != session._ensure_sid()
         written: Version | None = None
+        old_key: str
+        expected: Version | Expect
         old_key, expected = origin.key, origin.version
+        if is_new_id or session._is_empty():
+            old_key, expected = self._place_to_end(origin)
         while True:
             if not session._is_empty():
                 data = self._encode()
@@ -174,30 +178,25 @@ class Commit:
                     there = result.record
                     if not is_alive(there):
                         return False
-                    if there.data != data:  # another request has moved this session of version 3
-                        await self._merge(there.data)
+                    if not is_new_id:  # another request has moved this session of version 3
+                        if there.data != data:
+                            await self._merge(there.data)
                         return await self._write(key, there.version)
                     result = there.version
                 written = result
             ended = await self._set(old_key, MARKER, expected)
             if not isinstance(ended, Conflict):
                 break
-            theirs = await self._follow(
-                # Once the session lies under its hashed key, what lies there is our own.
-                origin.sid,
-                key if written and not is_new_id else old_key,
-                ended.record,
-            )
-            if theirs is None:
+            theirs = ended.record
+            if theirs is None or theirs.data == MARKER:
                 await self._take_back(key, written)
                 return False
-            old_key, record = theirs
             try:
-                await self._merge(record.data)
+                await self._merge(theirs.data)
             except Exception:
                 await self._take_back(key, written)
                 raise
-            expected = record.version
+            expected = theirs.version
 
         if session._is_empty():  # from the start, or since others deleted what this request kept
             await self._take_back(key, written)
@@ -205,6 +204,8 @@ class Commit:
             self._removed()
             return True
         assert written is not None
+        if is_new_id:
+            await self._clean_up(origin.sid, old_key)
         self._saved(key, data, written)
         if is_new_id:
             old = records.fingerprint(self._app, origin.sid)
@@ -212,21 +213,18 @@ class Commit:
         await self._send(signals.session_saved)
         return True
 
-    async def _follow(self, sid: str, key: str, record: Record | None) -> tuple[str, Record] | None:
-        """Where a session that is not as it was read lies now, ``None`` if it is gone.
+    def _place_to_end(self, origin: Origin) -> tuple[str, Version | Expect]:
+        """Where to put the marker that ends a session, and what has to be there.
 
-        One of version 3 may have been moved to its hashed key.
+        One of version 3 ends where others may be about to move it, so that they cannot any more.
         """
-        if record is not None and record.data != MARKER:
-            return key, record
-        if key == self._records.keys_of(sid)[0]:
-            return None
-        return await self._records.find_alive(sid)
+        key = self._records.keys_of(origin.sid)[0]
+        return key, origin.version if key == origin.key else ABSENT
 
     async def _take_back(self, key: str, written: Version | None) -> None:
-        """Remove the record of a new id that nobody will ever hear of."""
+        """Remove the record under a new key, unless others have already been there."""
         if written is not None:
-            await self._records.call(self._records.store.delete(key))
+            await self._records.call(self._records.store.delete(key, written))
 
     async def _merge(self, theirs: bytes) -> None:
         """Put this request's changes into what another one stored, after a short pause."""
@@ -265,11 +263,15 @@ class Commit:
         session._cookie = "set"
 
     async def _end(self, sid: str, key: str) -> None:
-        """Complete the removal of a session: nothing of it may lie elsewhere."""
+        """Complete the removal of a session."""
+        await self._clean_up(sid, key)
+        await self._send(signals.session_destroyed, sid)
+
+    async def _clean_up(self, sid: str, key: str) -> None:
+        """Nothing of an ended session may lie elsewhere."""
         for other in self._records.keys_of(sid):
             if other != key:
                 await self._records.call(self._records.store.delete(other))
-        await self._send(signals.session_destroyed, sid)
 
     def _removed(self) -> None:
         session = self._session

@@ -129,7 +129,7 @@ class SessionInterface(QuartSessionInterface):
         superseded = False
         name = self.get_cookie_name(app)
         for sid in cookie.read_ids(app, request, name, self.config.use_signer):
-            for key in self.records.keys_of(sid):
+            for key in self.records.looks_for(sid):
                 record = await self.records.find(key)
                 if is_alive(record):
                     session = self.session_class(sid=sid)

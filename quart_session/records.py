@@ -59,6 +59,14 @@ class Records:
         hashed = self._config.key_prefix + sha256(sid.encode()).hexdigest()
         return [hashed, plain] if is_uuid(sid) else [hashed]
 
+    def looks_for(self, sid: str) -> list[str]:
+        """Where to look for the record of *sid*, one after another until it is found.
+
+        Between the two looks for a session of version 3, another request may have moved it.
+        """
+        keys = self.keys_of(sid)
+        return keys if len(keys) == 1 else [*keys, keys[0]]
+
     def fingerprint(self, app: Quart, sid: str) -> str:
         """A name of the session for logs, of no use to anybody who wants to be in it."""
         key = app.secret_key or _LOG_KEY
@@ -108,7 +116,7 @@ class Records:
 
     async def find_alive(self, sid: str) -> tuple[str, Record] | None:
         """The key and the record of *sid*, unless it has none or is superseded."""
-        for key in self.keys_of(sid):
+        for key in self.looks_for(sid):
             record = await self.find(key)
             if is_alive(record):
                 return key, record
