@@ -1,0 +1,28 @@
+"""Stores, and the short or the long form of these tests: ``SOAK=1`` asks for the long one."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from quart_session import commit
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether there is time for the long form."""
+    return os.environ.get("SOAK", "") not in ("", "0")
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of requests that lose their changes on purpose, and tries without pauses."""
+    monkeypatch.setattr(commit, "PAUSE", 0)
+    monkeypatch.setattr(logging.getLogger("quart_session"), "disabled", True)
