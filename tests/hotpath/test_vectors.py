@@ -24,7 +24,10 @@ from quart_session.errors import CodecError
 
 VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors/vectors.json").read_text())
 NAMES = {
-    **{name: getattr(datetime, name) for name in "date datetime time timedelta timezone".split()},
+    **{
+        name: getattr(datetime, name)
+        for name in ["date", "datetime", "time", "timedelta", "timezone"]
+    },
     "Decimal": Decimal,
     "Markup": Markup,
     "UUID": UUID,
