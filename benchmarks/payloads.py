@@ -140,8 +140,3 @@ def varied(count: int = 300) -> list[dict[str, Any]]:
 
 
 PAYLOADS = {"tiny": tiny, "typical": typical, "cart": cart, "plain": plain, "cjk": cjk}
-
-
-def fresh_copy(text: str) -> str:
-    """The same text without the UTF-8 that some encoders leave behind in a str."""
-    return "".join([*text])
