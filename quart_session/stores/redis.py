@@ -91,6 +91,21 @@ class _Client(NamedTuple):
     blocking pool is not fair: at 64 callers some wait for a second while others go round."""
 
 
+class _Pool(ConnectionPool):
+    """A pool that knows a connection which was reset while it was idle.
+
+    redis-py sees only those that were closed in order, and would write to the others. asyncio of
+    Python 3.12 and 3.13.0 then watches a file number that soon belongs to something else, which
+    hangs.
+    """
+
+    async def ensure_connection(self, connection: Any) -> None:
+        writer = connection._writer
+        if writer is not None and writer.is_closing():
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
+
 class RedisStore(Store):
     """Keeps each record as a plain value, which expires by itself. Every call is one round trip.
 
@@ -247,7 +262,7 @@ class RedisStore(Store):
 
     def _make_client(self) -> _Client:
         try:
-            pool = ConnectionPool.from_url(
+            pool = _Pool.from_url(
                 self._url,
                 max_connections=CONNECTIONS,
                 socket_timeout=None,  # _command has the clock
