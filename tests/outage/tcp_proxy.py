@@ -44,7 +44,8 @@ class Proxy:
         self.mode: Mode = "pass"
         self.replies_lost = 0
         self._trap: _Trap | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -53,6 +54,10 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def refuses(self) -> bool:
+        return self._listener is None
 
     async def __aenter__(self) -> Proxy:
         await self.accept()
@@ -66,14 +71,16 @@ class Proxy:
 
     async def accept(self) -> None:
         """Take connections, on the same port as ever."""
-        self._listener = await asyncio.start_server(
-            self._connected, "127.0.0.1", self.port, limit=2**20
-        )
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept(self._listener))
 
     async def refuse(self) -> None:
         """Refuse new connections and break the old ones."""
-        if self._listener is not None:
+        if self._listener is not None and self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
             self._listener.close()
             self._listener = None
         self.reset()
@@ -115,11 +122,15 @@ class Proxy:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         link.client.transport.abort()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            task = asyncio.create_task(self._connected(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=2**20)
         try:
             from_server, to_server = await asyncio.open_connection(
                 "127.0.0.1", self.target, limit=2**20
