@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -26,3 +28,23 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of requests that lose their changes on purpose, and tries without pauses."""
     monkeypatch.setattr(commit, "PAUSE", 0)
     monkeypatch.setattr(logging.getLogger("quart_session"), "disabled", True)
+
+
+_counts: Counter[str] = Counter()
+
+
+@pytest.fixture
+def tally() -> Callable[[str, int], None]:
+    """Count what was tried, for the summary."""
+
+    def tally(name: str, count: int) -> None:
+        _counts[name] += count
+
+    return tally
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _counts:
+        terminalreporter.section("what was tried")
+        for name, count in sorted(_counts.items()):
+            terminalreporter.line(f"{count:>10,}  {name}")

@@ -128,6 +128,9 @@ class Stage:
         self.pass_time = pass_time
         self.version_3 = version_3
         self.schedules = 0
+        self.title = f"schedules on {type(inner()).__name__}, " + (
+            "one process" if one_process else "several processes"
+        )
         self.config = SessionConfig(absolute_lifetime=ABSOLUTE_LIFETIME, timeout=30)
 
     async def judge_all(

@@ -33,26 +33,24 @@ def test_there_are_enough_programs():
 
 @processes
 @pytest.mark.parametrize("first", BY_FIRST)
-async def test_two_requests_in_every_order(one_process, first, record_property):
+async def test_two_requests_in_every_order(one_process, first, tally):
     stage = memory_stage(one_process)
     for program in BY_FIRST[first]:
         await stage.check(program)
-    record_property("schedules", stage.schedules)
+    tally(stage.title, stage.schedules)
 
 
 @processes
 @pytest.mark.parametrize("program", TRIPLES, ids=title)
-async def test_three_requests(one_process, program, soak, record_property):
+async def test_three_requests(one_process, program, soak, tally):
     stage = memory_stage(one_process)
     await stage.check(program, most=None if soak else 15)
-    record_property("schedules", stage.schedules)
+    tally(stage.title, stage.schedules)
 
 
 @processes
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
-async def test_two_requests_on_a_shared_store(
-    store, one_process, soak, request, tmp_path, record_property
-):
+async def test_two_requests_on_a_shared_store(store, one_process, soak, request, tmp_path, tally):
     if store == "sqlite":
         stage = sqlite_stage(one_process, tmp_path)
     else:
@@ -63,7 +61,7 @@ async def test_two_requests_on_a_shared_store(
     assert len(programs) >= 70
     for seed, program in enumerate(programs):
         await stage.check(program, most=None if soak else 1, seed=seed)
-    record_property("schedules", stage.schedules)
+    tally(stage.title, stage.schedules)
     await stage.inner().close()
 
 
@@ -81,31 +79,31 @@ VERSION_3 = [
 
 @processes
 @pytest.mark.parametrize("first", VERSION_3)
-async def test_two_requests_of_a_session_of_version_3(one_process, first, record_property):
+async def test_two_requests_of_a_session_of_version_3(one_process, first, tally):
     """The first save moves it to another key."""
     stage = memory_stage(one_process, version_3=True)
     for second in VERSION_3[VERSION_3.index(first) :]:
         await stage.check((first, second))
-    record_property("schedules", stage.schedules)
+    tally(stage.title, stage.schedules)
 
 
 @processes
-async def test_three_requests_of_a_session_of_version_3(one_process, soak, record_property):
+async def test_three_requests_of_a_session_of_version_3(one_process, soak, tally):
     stage = memory_stage(one_process, version_3=True)
     names = [name for name in VERSION_3 if name not in ("delete all keys", "nested change")]
     for seed, program in enumerate(combinations_with_replacement(names, 3)):
         if soak or seed % 4 == 0:
             await stage.check(program, most=500 if soak else 3, seed=seed)
-    record_property("schedules", stage.schedules)
+    tally(stage.title, stage.schedules)
 
 
 @processes
 @pytest.mark.parametrize("first", OPERATIONS)
-async def test_any_three_requests(one_process, first, soak, record_property):
+async def test_any_three_requests(one_process, first, soak, tally):
     if not soak:
         pytest.skip("SOAK=1 runs all triples")
     stage = memory_stage(one_process)
     for seed, program in enumerate(ALL_TRIPLES):
         if program[0] == first:
             await stage.check(program, most=300, seed=seed)
-    record_property("schedules", stage.schedules)
+    tally(stage.title, stage.schedules)
