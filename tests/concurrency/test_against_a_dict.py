@@ -1,0 +1,355 @@
+"""Browsers that do anything at all, one request after another and overlapping, beside a dict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    rule,
+)
+from quart import Quart, Response
+from stages import Clock
+from werkzeug.datastructures import Headers
+
+from quart_session.config import SessionConfig
+from quart_session.interface import SessionInterface
+from quart_session.stores.memory import MemoryStore
+
+SOAK = os.environ.get("SOAK", "") not in ("", "0")
+
+PERMANENT = "_permanent"
+
+keys = st.sampled_from(["a", "b", "c", "d"])
+values = st.one_of(
+    st.integers(0, 3), st.text("xyž🐎", max_size=2), st.lists(st.integers(0, 3), max_size=2)
+)
+changes = st.one_of(
+    st.tuples(st.just("set"), keys, values),
+    st.tuples(st.just("set"), keys, values),
+    st.tuples(st.just("delete"), keys, st.none()),
+    st.tuples(st.just("append"), keys, st.integers(0, 3)),
+    st.tuples(st.just("setdefault"), keys, values),
+    st.tuples(st.just("update"), st.none(), st.dictionaries(keys, values, max_size=3)),
+    st.tuples(st.just("permanent"), st.none(), st.booleans()),
+    st.tuples(
+        st.sampled_from(["popitem", "clear", "destroy", "regenerate", "save", "reload"]),
+        st.none(),
+        st.none(),
+    ),
+)
+
+
+def visible(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != PERMANENT}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Alike as JSON is: 1 is not True."""
+    return json.dumps(one) == json.dumps(other)
+
+
+class World:
+    """What ought to be stored, as dicts."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.ended: set[str] = set()
+        self.vacant: set[str] = set()
+        """Where the last key was taken out: there is room for what others add."""
+
+
+class Model:
+    """One request as it ought to be."""
+
+    def __init__(self, world: World, sid: str | None) -> None:
+        self.world = world
+        self.origin = sid if sid in world.sessions else None
+        self.superseded = sid in world.ended or sid in world.vacant
+        self.over = False
+        self.doomed: str | None = None
+        self.renewed = self.cleared = False
+        self.mine: set[str] = set()
+        self.cookies: set[str | None] = {None}
+        """What the response may say."""
+        self._take(world.sessions[sid] if self.origin else {PERMANENT: True})
+
+    def _take(self, document: dict[str, Any]) -> None:
+        self.document = deepcopy(document)
+        self.base = deepcopy(document)
+
+    def set(self, key: str, value: Any) -> None:
+        self.document[key] = deepcopy(value)
+        self.mine.add(key)
+
+    def delete(self, key: str) -> None:
+        del self.document[key]
+        self.mine.add(key)
+
+    def clear(self) -> None:
+        self.mine |= visible(self.document).keys()
+        self.cleared = True
+        self._drop_data()
+
+    def _drop_data(self) -> None:
+        self.document = {k: v for k, v in self.document.items() if k == PERMANENT}
+
+    def destroy(self) -> None:
+        self.doomed = self.doomed or self.origin
+        self.origin = None
+        self.renewed = self.cleared = False
+        self.mine = set()
+        self._drop_data()
+
+    def regenerate(self) -> None:
+        self.renewed = True
+        self.superseded = False
+
+    def reload(self) -> None:
+        if self.origin is None:
+            return
+        if self.origin in self.world.sessions:
+            self._take(self.world.sessions[self.origin])
+            self.renewed = self.cleared = False
+            self.mine = set()
+        else:
+            self.document = {}
+            self.over = True
+
+    def save(self, sid: str) -> None:
+        """*sid*: the id that the session has now."""
+        if not self.over:
+            self.over = not self._save(sid)
+
+    def _save(self, sid: str) -> bool:
+        world = self.world
+        if self.doomed is not None:
+            if not self._end(self.doomed):
+                return False
+            self.doomed = None
+        if self.superseded:
+            self.cookies = {None}
+            return False
+        if self.origin is None:
+            if visible(self.document):
+                world.sessions[sid] = deepcopy(self.document)
+                self._saved(sid)
+            return True
+
+        origin = self.origin
+        if not (self.renewed or self.cleared) and not self._changed():
+            return True
+        self.mine |= self._changed()
+        if self.cleared and not visible(self.document):
+            if not self._end(origin):
+                return False
+            self._removed()
+            return True
+        if origin in world.sessions:
+            theirs = world.sessions[origin]
+        elif origin in world.vacant:
+            theirs = {k: v for k, v in self.document.items() if k == PERMANENT}
+        else:
+            self.cookies = {None}
+            return False
+        was_vacant = origin in world.vacant
+        kept = {
+            key: value
+            for key, value in theirs.items()
+            if key not in self.mine and (key == PERMANENT or not self.cleared)
+        }
+        merged = {**kept, **{k: v for k, v in self.document.items() if k in self.mine}}
+        self.document = deepcopy(merged)
+        world.sessions.pop(origin, None)
+        world.vacant.discard(origin)
+        if not visible(merged):
+            (world.ended if self.renewed else world.vacant).add(origin)
+            self._removed(perhaps=was_vacant)
+            return True
+        if self.renewed:
+            world.ended.add(origin)
+        world.sessions[sid] = merged
+        self._saved(sid)
+        return True
+
+    def _changed(self) -> set[str]:
+        return {
+            key
+            for key in {**self.base, **self.document}
+            if key not in self.base
+            or key not in self.document
+            or not same(self.base[key], self.document[key])
+        }
+
+    def _end(self, sid: str) -> bool:
+        alive = self.world.sessions.pop(sid, None) is not None
+        if alive or sid in self.world.vacant:
+            self.world.vacant.discard(sid)
+            self.world.ended.add(sid)
+        self.cookies = {"remove"} if alive else {None}
+        return alive
+
+    def _saved(self, sid: str) -> None:
+        self.origin = sid
+        self.renewed = self.cleared = False
+        self.mine = set()
+        self.base = deepcopy(self.document)
+        self.cookies = {sid}
+
+    def _removed(self, perhaps: bool = False) -> None:
+        self.origin = None
+        self.renewed = self.cleared = False
+        self.mine = set()
+        self.cookies = {"remove"} | (self.cookies if perhaps else set())
+
+
+class Browsers(RuleBasedStateMachine):
+    requests = Bundle("requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        logging.getLogger("quart_session").disabled = True
+        self.runner = asyncio.Runner()
+        self.app = Quart(__name__)
+        self.interface = SessionInterface(MemoryStore(clock=Clock()), SessionConfig(timeout=60))
+        self.world = World()
+        self.cookies: list[str | None] = []
+
+    @initialize(count=st.integers(1, 3))
+    def start(self, count: int) -> None:
+        self.cookies = [None] * count
+
+    @rule(target=requests, browser=st.integers(0, 2), todo=st.lists(changes, max_size=4))
+    def begin(self, browser: int, todo: list[Any]) -> Any:
+        """A request that goes on while others come and go."""
+        browser %= len(self.cookies)
+        return self.run(self._begin(browser, todo))
+
+    @rule(request=consumes(requests), todo=st.lists(changes, max_size=2))
+    def finish(self, request: Any, todo: list[Any]) -> None:
+        self.run(self._finish(request, todo))
+
+    @rule(browser=st.integers(0, 2), todo=st.lists(changes, max_size=4))
+    def visit(self, browser: int, todo: list[Any]) -> None:
+        """A request that nothing comes in between."""
+        browser %= len(self.cookies)
+
+        async def visit() -> None:
+            await self._finish(await self._begin(browser, todo), [])
+
+        self.run(visit())
+
+    def run(self, work: Any) -> Any:
+        return self.runner.run(work)
+
+    async def _begin(self, browser: int, todo: list[Any]) -> Any:
+        headers = Headers({"Host": "localhost"})
+        if (sid := self.cookies[browser]) is not None:
+            headers["Cookie"] = f"session={sid}"
+        request = self.app.request_class(
+            "GET", "http", "/", b"", headers, "", "1.1", {}, send_push_promise=_no_push
+        )
+        session = await self.interface.open_session(self.app, request)
+        model = Model(self.world, sid)
+        assert same_data(session, model)
+        for change in todo:
+            await self._do(change, session, model)
+        return browser, session, model
+
+    async def _do(self, change: Any, session: Any, model: Model) -> None:
+        what, key, value = change
+        if what == "set":
+            session[key] = deepcopy(value)
+            model.set(key, value)
+        elif what == "delete" and key in session:
+            del session[key]
+            model.delete(key)
+        elif what == "append" and isinstance(model.document.get(key), list):
+            session[key].append(value)
+            model.document[key].append(value)
+        elif what == "setdefault":
+            if key not in model.document:
+                model.set(key, value)
+            session.setdefault(key, deepcopy(value))
+        elif what == "update":
+            session.update(deepcopy(value))
+            for name in value:
+                model.set(name, value[name])
+        elif what == "permanent":
+            session.permanent = value
+            model.set(PERMANENT, value)
+        elif what == "popitem" and len(session):
+            key, _ = session.popitem()
+            model.delete(key)
+        elif what == "save":
+            await session.save()
+            model.save(session._sid)
+        elif what in ("clear", "destroy", "regenerate"):
+            getattr(session, what)()
+            getattr(model, what)()
+        elif what == "reload":
+            await session.reload()
+            model.reload()
+        assert same_data(session, model), change
+
+    async def _finish(self, request: Any, todo: list[Any]) -> None:
+        browser, session, model = request
+        for change in todo:
+            await self._do(change, session, model)
+        response = Response("")
+        await self.interface.save_session(self.app, session, response)
+        model.save(session._sid)
+        told: str | None = None
+        for cookie in response.headers.getlist("Set-Cookie"):
+            told = cookie.partition("=")[2].partition(";")[0] or "remove"
+        assert told in model.cookies
+        if told is not None:
+            self.cookies[browser] = None if told == "remove" else told
+        await self._compare()
+
+    async def _compare(self) -> None:
+        """What is stored is what the model says, whole and nothing else."""
+        for sid in self.world.ended | self.world.vacant:
+            assert await self.interface.records.find_alive(sid) is None
+        for sid, document in self.world.sessions.items():
+            found = await self.interface.records.find_alive(sid)
+            assert found is not None
+            stored = self.interface.records.decode(found[1].data)
+            stored.pop("_qs", None)
+            assert stored == document
+        assert len(self.interface.store._rows) == len(
+            self.world.sessions.keys() | self.world.ended | self.world.vacant
+        )
+
+    def teardown(self) -> None:
+        logging.getLogger("quart_session").disabled = False
+        self.runner.close()
+
+
+def same_data(session: Any, model: Model) -> bool:
+    return dict(session) == visible(model.document)
+
+
+async def _no_push(path: str, headers: Headers) -> None: ...
+
+
+Browsers.TestCase.settings = settings(
+    max_examples=10_000 if SOAK else 60,
+    stateful_step_count=50 if SOAK else 30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+    derandomize=not SOAK,
+)
+
+TestBrowsers = Browsers.TestCase
