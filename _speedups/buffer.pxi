@@ -2,6 +2,7 @@
 
 cdef enum:
     SCRATCH = 65536
+    SPARE = 96  # room that every value leaves behind it for the next comma, key and short value
     FRAMES = 24  # nearly every session fits
     MAX_DEPTH = 700
 

@@ -80,6 +80,8 @@ cdef extern from *:
     #else
     #define qs_text_ready(o) (0)
     #endif
+    #define qs_text_is_compact_ascii(o) (PyUnicode_IS_COMPACT_ASCII((PyObject *)(o)))
+    #define qs_compact_data(o) ((const char *)((PyASCIIObject *)(o) + 1))
     #define qs_text_is_ascii(o) (PyUnicode_IS_ASCII((PyObject *)(o)))
     #define qs_text_length(o) (PyUnicode_GET_LENGTH((PyObject *)(o)))
     #define qs_text_kind(o) ((int)PyUnicode_KIND((PyObject *)(o)))
@@ -114,7 +116,7 @@ cdef extern from *:
     static PyObject *qs_int_from_16(const unsigned char *bytes) {
         return PyLong_FromUnsignedNativeBytes(bytes, 16, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
     }
-    static int qs_int_to_16(PyObject *value, unsigned char *bytes) {
+    static int qs_int_to_16_by_call(PyObject *value, unsigned char *bytes) {
         Py_ssize_t size = PyLong_AsNativeBytes(value, bytes, 16, Py_ASNATIVEBYTES_LITTLE_ENDIAN
             | Py_ASNATIVEBYTES_UNSIGNED_BUFFER | Py_ASNATIVEBYTES_REJECT_NEGATIVE);
         if (size >= 0 && size <= 16) return 1;
@@ -125,11 +127,32 @@ cdef extern from *:
     static PyObject *qs_int_from_16(const unsigned char *bytes) {
         return _PyLong_FromByteArray(bytes, 16, 1, 0);
     }
-    static int qs_int_to_16(PyObject *value, unsigned char *bytes) {
+    static int qs_int_to_16_by_call(PyObject *value, unsigned char *bytes) {
         if (_PyLong_AsByteArray((PyLongObject *)value, bytes, 16, 1, 0) == 0) return 1;
         PyErr_Clear();
         return 0;
     }
+    #endif
+    #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && PYLONG_BITS_IN_DIGIT == 30 \\
+        && !defined(QS_PUBLIC_API_ONLY)
+    /* These Pythons keep 30 bits in a digit, and count and sign in one word before them. */
+    static int qs_int_to_16(PyObject *value, unsigned char *bytes) {
+        const digit *d = ((PyLongObject *)value)->long_value.ob_digit;
+        uintptr_t tag = ((PyLongObject *)value)->long_value.lv_tag;
+        uint64_t low, high;
+        int i;
+        if (tag >> 3 != 5 || (tag & 3) != 0 || d[4] > 0xFF)
+            return qs_int_to_16_by_call(value, bytes);
+        low = d[0] | (uint64_t)d[1] << 30 | (uint64_t)d[2] << 60;
+        high = d[2] >> 4 | (uint64_t)d[3] << 26 | (uint64_t)d[4] << 56;
+        for (i = 0; i < 8; i++) {
+            bytes[i] = (unsigned char)(low >> 8 * i);
+            bytes[i + 8] = (unsigned char)(high >> 8 * i);
+        }
+        return 1;
+    }
+    #else
+    #define qs_int_to_16 qs_int_to_16_by_call
     #endif
 
     /* Where the object that a slot of a Python class holds lies in its instances, or -1. */
@@ -231,6 +254,8 @@ cdef extern from *:
     }
     """
     int text_ready "qs_text_ready"(PyObject*) except -1
+    bint text_is_compact_ascii "qs_text_is_compact_ascii"(PyObject*)
+    const char* compact_data "qs_compact_data"(PyObject*)
     bint text_is_ascii "qs_text_is_ascii"(PyObject*)
     Py_ssize_t text_length "qs_text_length"(PyObject*)
     int text_kind "qs_text_kind"(PyObject*)

@@ -50,20 +50,14 @@ cdef inline char* write_digits(char* p, uint64_t value) noexcept:
 
 
 cdef inline char* write_int(Writer* w, char* p, PyObject* value) except NULL:
+    """Needs, and does not look for, room for 24 bytes."""
     cdef int overflow = 0
     cdef long long small
     if int_is_digit(value):
-        small = int_as_digit(value)
-        if small < 10:
-            p = reserve(w, p, 1)
-            p[0] = <char>(48 + small)
-            return p + 1
-        p = reserve(w, p, 24)
-        return write_digits(p, <uint64_t>small)
+        return write_digits(p, <uint64_t>int_as_digit(value))
     small = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow:
         return write_big_int(w, p, value)
-    p = reserve(w, p, 24)
     if small < 0:
         p[0] = c"-"
         return write_digits(p + 1, <uint64_t>0 - <uint64_t>small)

@@ -133,36 +133,31 @@ cdef extern from *:
         return x & (~(uint64_t)0 >> (64 - 8 * n));
     #endif
     }
-    /* What 16 bytes of text tell about its width: adds the continuation bytes to *more and puts
-       the greatest byte into *greatest. */
+    /* Measures text that is not all ASCII, 16 bytes at a time, up to a block in which the string
+       ends or an escape starts: counts continuation bytes and finds the greatest byte. */
+    static const char *qs_measure(const char *p, const char *end, int64_t *more,
+                                  unsigned char *greatest) {
     #ifdef QS_SSE2
-    static inline void qs_measure16(const char *p, int64_t *more, unsigned char *greatest) {
-        __m128i x = _mm_loadu_si128((const __m128i *)p), m;
-        unsigned bits = (unsigned)_mm_movemask_epi8(_mm_cmplt_epi8(x, _mm_set1_epi8(-64)));
-        bits = bits - ((bits >> 1) & 0x5555);
-        bits = (bits & 0x3333) + ((bits >> 2) & 0x3333);
-        bits = (bits + (bits >> 4)) & 0x0F0F;
-        *more += (bits + (bits >> 8)) & 0x1F;
-        m = _mm_max_epu8(x, _mm_srli_si128(x, 8));
-        m = _mm_max_epu8(m, _mm_srli_si128(m, 4));
-        m = _mm_max_epu8(m, _mm_srli_si128(m, 2));
-        m = _mm_max_epu8(m, _mm_srli_si128(m, 1));
-        if ((unsigned char)_mm_cvtsi128_si32(m) > *greatest)
-            *greatest = (unsigned char)_mm_cvtsi128_si32(m);
-    }
-    #else
-    static inline void qs_measure16(const char *p, int64_t *more, unsigned char *greatest) {
+        __m128i sum = _mm_setzero_si128(), most = _mm_setzero_si128();
         int i;
-        for (i = 0; i < 16; i++) {
-            unsigned char c = (unsigned char)p[i];
-            *more += (c & 0xC0) == 0x80;
-            if (c > *greatest) *greatest = c;
+        unsigned char bytes[16];
+        int64_t sums[2];
+        for (; end - p >= 16 && qs_stops16(p, 0) == 0; p += 16) {
+            __m128i x = _mm_loadu_si128((const __m128i *)p);
+            most = _mm_max_epu8(most, x);
+            sum = _mm_add_epi64(sum, _mm_sad_epu8(_mm_setzero_si128(), _mm_and_si128(
+                _mm_cmplt_epi8(x, _mm_set1_epi8(-64)), _mm_set1_epi8(1))));
         }
-    }
+        _mm_storeu_si128((__m128i *)bytes, most);
+        _mm_storeu_si128((__m128i *)sums, sum);
+        for (i = 0; i < 16; i++) if (bytes[i] > *greatest) *greatest = bytes[i];
+        *more += sums[0] + sums[1];
     #endif
+        return p;
+    }
     """
     uint64_t keep_bytes "qs_keep_bytes"(uint64_t, int)
-    void measure16 "qs_measure16"(const char*, int64_t*, unsigned char*)
+    const char* measure "qs_measure"(const char*, const char*, int64_t*, unsigned char*)
 
 
 cdef PyObject* read_odd_text(Reader* r, const char* p) except NULL:
@@ -172,9 +167,7 @@ cdef PyObject* read_odd_text(Reader* r, const char* p) except NULL:
     cdef const char* ahead = p
     cdef PyObject* text
     # Find the end, count characters and learn their width, as long as no escape shows up.
-    while r.end - ahead >= 16 and stops16(ahead, 0) == 0:
-        measure16(ahead, &more, &greatest)
-        ahead += 16
+    ahead = measure(ahead, r.end, &more, &greatest)
     while True:
         c = <unsigned char>ahead[0]
         if c < 128 and ESCAPE[c]:
@@ -216,7 +209,17 @@ cdef inline Py_ssize_t decode_utf8(
     cdef unsigned int c, value
     while p < <const uint8_t*>end:
         c = p[0]
-        if c < 0x80:
+        if Unit is not uint8_t and c >> 4 == 0xE and end - <const char*>p > 2:
+            # The closing quote may be looked at along with the last character.
+            value = load_low_first(p)
+            if value & 0xC0C000 != 0x808000:
+                return CANNOT
+            value = (value & 0xF) << 12 | (value & 0x3F00) >> 2 | (value & 0x3F0000) >> 16
+            if value < 0x800 or value >> 11 == 0x1B and not surrogates:
+                return CANNOT
+            to[0] = <Unit>value
+            p += 3
+        elif c < 0x80:
             to[0] = <Unit>c
             p += 1
         elif c < 0xE0:
@@ -227,18 +230,7 @@ cdef inline Py_ssize_t decode_utf8(
         elif Unit is uint8_t:
             return CANNOT
         elif c < 0xF0:
-            # The closing quote and the NUL behind the document can be read along.
-            if p + 2 < <const uint8_t*>end:
-                value = load_low_first(p)
-                if value & 0xC0C000 != 0x808000:
-                    return CANNOT
-                value = (value & 0xF) << 12 | (value & 0x3F00) >> 2 | (value & 0x3F0000) >> 16
-            else:
-                return CANNOT
-            if value < 0x800 or (value & 0xF800) == 0xD800 and not surrogates:
-                return CANNOT
-            to[0] = <Unit>value
-            p += 3
+            return CANNOT  # cut short
         elif Unit is uint16_t:
             return CANNOT
         else:

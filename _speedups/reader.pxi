@@ -44,7 +44,7 @@ cdef PyObject* read_document(Reader* r) except NULL:
         # See write_document for the cast.
         value = (<read_quietly><void*>read_value)(r)
         if value is not NULL:
-            skip_space(r)
+            r.p = past_space(r.p)
             if r.p != r.end:
                 Py_DECREF(value)
                 value = NULL
@@ -76,11 +76,6 @@ cdef int more_room(Reader* r) noexcept:
     return 0
 
 
-cdef inline void skip_space(Reader* r) noexcept:
-    while r.p[0] == c" " or r.p[0] == c"\n" or r.p[0] == c"\r" or r.p[0] == c"\t":
-        r.p += 1
-
-
 cdef inline int keep(Reader* r, PyObject* value) except -1:
     """Put a value, whose reference is taken over, on the stack."""
     if r.n_values == r.room:
@@ -102,96 +97,107 @@ cdef inline int enter(Reader* r, int kind, int levels) except -1:
     return 0
 
 
-cdef inline int read_member(Reader* r) except -1:
-    """Read a key and its colon."""
-    if r.p[0] != c'"':
-        skip_space(r)
-        if r.p[0] != c'"':
+cdef inline const char* past_space(const char* p) noexcept:
+    while p[0] == c" " or p[0] == c"\n" or p[0] == c"\r" or p[0] == c"\t":
+        p += 1
+    return p
+
+
+cdef inline const char* read_member(Reader* r, const char* p) except NULL:
+    """Read a key and its colon at *p*; where its value starts."""
+    if p[0] != c'"':
+        p = past_space(p)
+        if p[0] != c'"':
             fail(invalid_json)
-    r.p += 1
+    r.p = p + 1
     keep(r, read_key(r))
-    if r.p[0] != c":":
-        skip_space(r)
-        if r.p[0] != c":":
+    p = r.p
+    if p[0] != c":":
+        p = past_space(p)
+        if p[0] != c":":
             fail(invalid_json)
-    r.p += 1
-    return 0
+    return p + 1
 
 
 cdef PyObject* read_value(Reader* r) except NULL:
     cdef PyObject* value
-    cdef Open* innermost
+    cdef const char* p = r.p
     cdef char c
+    cdef bint in_object
     while True:
         # Here a value is expected.
-        c = r.p[0]
-        if c == c" " or c == c"\n" or c == c"\r" or c == c"\t":
-            skip_space(r)
-            c = r.p[0]
+        c = p[0]
+        if c <= c" ":
+            p = past_space(p)
+            c = p[0]
         if c == c'"':
-            r.p += 1
+            r.p = p + 1
             value = read_text(r)
+            p = r.p
         elif c == c"{":
             value = Py_None
-            if r.p[1] == c'"' and r.p[2] == c" " and r.shortcuts:
-                if r.end - r.p > 7 and memcmp(r.p + 3, b't":[', 4) == 0:
+            if p[1] == c'"' and p[2] == c" " and r.shortcuts:
+                if r.end - p > 7 and memcmp(p + 3, b't":[', 4) == 0:
                     enter(r, TUPLE_ARRAY, 2)
-                    r.p += 7
-                    skip_space(r)
-                    if r.p[0] != c"]":
+                    p = past_space(p + 7)
+                    if p[0] != c"]":
                         continue
-                    r.p += 1
+                    r.p = p + 1
                     value = close_array(r)
+                    p = r.p
                 else:
                     if r.depth >= MAX_DEPTH:
                         fail(too_deep_to_read)
+                    r.p = p
                     value = read_shortcut(r)
+                    p = r.p
             if value == Py_None:
                 enter(r, OBJECT, 1)
-                r.p += 1
-                skip_space(r)
-                if r.p[0] != c"}":
-                    read_member(r)
+                p += 1
+                if p[0] != c'"':
+                    p = past_space(p)
+                if p[0] != c"}":
+                    p = read_member(r, p)
                     continue
-                r.p += 1
+                p += 1
                 value = close_object(r)
         elif c == c"[":
             enter(r, ARRAY, 1)
-            r.p += 1
-            skip_space(r)
-            if r.p[0] != c"]":
+            p = past_space(p + 1)
+            if p[0] != c"]":
                 continue
-            r.p += 1
+            r.p = p + 1
             value = close_array(r)
-        elif c == c"-" or is_digit(c):
-            value = read_number(r)
+            p = r.p
         else:
-            value = read_word(r)
+            r.p = p
+            value = read_number(r) if c == c"-" or is_digit(c) else read_word(r)
+            p = r.p
         # Here a value was read: it belongs to the innermost open container.
         while True:
             if r.top < 0:
+                r.p = p
                 return value
             keep(r, value)
-            innermost = &r.open[r.top]
-            c = r.p[0]
-            if c == c" " or c == c"\n" or c == c"\r" or c == c"\t":
-                skip_space(r)
-                c = r.p[0]
+            in_object = r.open[r.top].kind == OBJECT
+            c = p[0]
+            if c <= c" ":
+                p = past_space(p)
+                c = p[0]
             if c == c",":
-                r.p += 1
-                if innermost.kind == OBJECT:
-                    read_member(r)
+                p += 1
+                if in_object:
+                    p = read_member(r, p)
                 break
-            if innermost.kind == OBJECT:
-                if c != c"}":
-                    fail(invalid_json)
-                r.p += 1
+            if c != (c"}" if in_object else c"]"):
+                fail(invalid_json)
+            if in_object:
+                p += 1
                 value = close_object(r)
             else:
-                if c != c"]":
-                    fail(invalid_json)
-                r.p += 1
+                r.p = p + 1
                 value = close_array(r)
+                p = r.p
 
 
 cdef PyObject* read_word(Reader* r) except NULL:

@@ -24,6 +24,20 @@ if UUID.__slots__ != ("int", "is_safe", "__weakref__") or uuid_is_safe < 0:
     uuid_int = -1
 
 
+cdef bint numbers_convert():
+    """Whether this Python keeps its integers as we think it does."""
+    cdef uint8_t number[16]
+    for n in (0, 1, 2**120 - 1, 2**128 - 1, 0x0123456789ABCDEFFEDCBA9876543210, 5 << 64, 2**150):
+        fits = int_to_16(<PyObject*>n, number)
+        if fits != (n < 2**128) or fits and number[:16] != n.to_bytes(16, "little"):
+            return False
+    return True
+
+
+if not numbers_convert():
+    uuid_int = -1
+
+
 cdef inline char* write_tag(Writer* w, char* p, const char* opening, int n) except NULL:
     """Open a tag around a plain value. Leaves room for 64 bytes more."""
     if w.depth >= MAX_DEPTH:
@@ -72,7 +86,7 @@ cdef char* write_bytes(Writer* w, char* p, PyObject* value) except NULL:
 
 cdef char* write_markup(Writer* w, char* p, PyObject* value) except NULL:
     p = write_tag(w, p, b'{" m":', 6)
-    p = write_text(w, p, value)
+    p = write_long_text(w, p, value)
     p = reserve(w, p, 1)
     p[0] = c"}"
     return p + 1

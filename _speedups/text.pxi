@@ -46,15 +46,47 @@ cdef inline char* write_low(char* p, unsigned int c) noexcept:
 
 
 cdef inline char* write_text(Writer* w, char* p, PyObject* text) except NULL:
-    """Write a str, or an instance of a subclass by its characters, with its quotes."""
+    """Write a str with its quotes. Needs, and does not look for, room for 24 bytes."""
     cdef Py_ssize_t n
     cdef const char* source
-    if not text_is_ascii(text) or not w.full:
-        return write_wide_text(w, p, text)
+    cdef uint64_t first, last
+    if not w.full or not text_is_compact_ascii(text):
+        return long_text(w, p, text)
+    n = text_length(text)
+    source = compact_data(text)
+    # Short strings in two overlapping pieces; what is dirty is written again by the other way.
+    if 8 <= n <= 16:
+        first = load8(source)
+        last = load8(source + n - 8)
+        if dirty8(first) | dirty8(last):
+            return long_text(w, p, text)
+        store8(p + 1, first)
+        store8(p + n - 7, last)
+    elif 4 <= n < 8:
+        first = load4(source)
+        last = load4(source + n - 4)
+        if dirty8(first << 32 | last):
+            return long_text(w, p, text)
+        store4(p + 1, <uint32_t>first)
+        store4(p + n - 3, <uint32_t>last)
+    else:
+        return long_text(w, p, text)
+    p[0] = c'"'
+    p[n + 1] = c'"'
+    return p + n + 2
+
+
+cdef char* write_long_text(Writer* w, char* p, PyObject* text) except NULL:
+    """Write any str, or an instance of a subclass by its characters, with its quotes."""
+    cdef Py_ssize_t n
+    cdef const char* source
+    if not w.full or not text_is_ascii(text):
+        p = write_wide_text(w, p, text)
+        return reserve(w, p, SPARE)
     n = text_length(text)
     source = <const char*>text_data(text)
     # Room for blind stores of 16 bytes, and for one escape, beyond the text itself.
-    p = reserve(w, p, n + 40)
+    p = reserve(w, p, n + 40 + SPARE)
     p[0] = c'"'
     p += 1
     if n >= 16:
@@ -69,18 +101,6 @@ cdef inline char* write_text(Writer* w, char* p, PyObject* text) except NULL:
             if copy16(p + n - 16, source + n - 16):
                 return write_escaped_text(w, p, source, n)
             p += n
-    elif n >= 8:
-        if dirty8(load8(source)) or dirty8(load8(source + n - 8)):
-            return write_escaped_text(w, p, source, n)
-        store8(p, load8(source))
-        store8(p + n - 8, load8(source + n - 8))
-        p += n
-    elif n >= 4:
-        if dirty8(<uint64_t>load4(source) << 32 | load4(source + n - 4)):
-            return write_escaped_text(w, p, source, n)
-        store4(p, load4(source))
-        store4(p + n - 4, load4(source + n - 4))
-        p += n
     else:
         while n > 0:
             if ESCAPE[<unsigned char>source[0]]:
@@ -91,6 +111,11 @@ cdef inline char* write_text(Writer* w, char* p, PyObject* text) except NULL:
             n -= 1
     p[0] = c'"'
     return p + 1
+
+
+# Called through a variable, so that the C compiler does not put all of it into the loops.
+cdef char* (*long_text)(Writer*, char*, PyObject*) except NULL
+long_text = write_long_text
 
 
 cdef char* write_escaped_text(Writer* w, char* p, const char* source, Py_ssize_t n) except NULL:
@@ -113,7 +138,7 @@ cdef char* write_escaped_text(Writer* w, char* p, const char* source, Py_ssize_t
             p = write_low(p, <unsigned char>source[0])
             source += 1
             n -= 1
-    p = reserve(w, p, 1)
+    p = reserve(w, p, 1 + SPARE)
     p[0] = c'"'
     return p + 1
 
@@ -126,10 +151,19 @@ ctypedef fused Unit:
 
 cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n, bint full) noexcept:
     """Write *n* characters; takes at most 12 bytes for each, and 4 more."""
-    cdef unsigned int c
+    cdef unsigned int c, d
     cdef const Unit* end = source + n
     while source < end:
         c = source[0]
+        if Unit is not uint8_t and full and end - source >= 2:
+            # Two characters of three bytes each, the common case beyond Latin scripts.
+            d = source[1]
+            if <uint32_t>(c - 0x800) < 0xD000 and <uint32_t>(d - 0x800) < 0xD000:
+                store_low_first(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16)
+                store_low_first(p + 3, 0x8080E0 | d >> 12 | (d & 0xFC0) << 2 | (d & 0x3F) << 16)
+                source += 2
+                p += 6
+                continue
         source += 1
         if not full:
             # As Flask does, from DEL on.

@@ -77,6 +77,11 @@ cdef place(Writer* w):
     return _pure.segment((<list>frame.owner)[last - last % 2])
 
 
+# Called through a variable, so that the C compiler does not put all of it into the loops.
+cdef char* (*rarer)(Writer*, char*, PyObject*, PyTypeObject*) except NULL
+rarer = write_rarer
+
+
 cdef inline char* write_value(Writer* w, char* p, PyObject* value) except NULL:
     """Write a plain or tagged value, or open a container."""
     if w.asked is NULL or not PySet_Contains(w.asked, <PyObject*>Py_TYPE(value)):
@@ -85,23 +90,28 @@ cdef inline char* write_value(Writer* w, char* p, PyObject* value) except NULL:
 
 
 cdef inline char* write_exact(Writer* w, char* p, PyObject* value) except NULL:
-    """The same for a value that no registered tag claims. The commonest types stay in line."""
+    """The same for a value that no registered tag claims. The commonest types stay in line.
+
+    There is room for SPARE bytes at *p* less a comma, a short key and a colon, and there is
+    again for SPARE bytes behind the value.
+    """
     cdef PyTypeObject* kind = Py_TYPE(value)
     if kind == &PyUnicode_Type:
-        return write_text(w, p, value)
-    if kind == &PyLong_Type:
-        return write_int(w, p, value)
-    p = reserve(w, p, 8)
-    if value == Py_None:
+        p = write_text(w, p, value)
+    elif kind == &PyLong_Type:
+        p = write_int(w, p, value)
+    elif value == Py_None:
         memcpy(p, b"null", 4)
-        return p + 4
-    if value == Py_True:
+        p += 4
+    elif value == Py_True:
         memcpy(p, b"true", 4)
-        return p + 4
-    if value == Py_False:
+        p += 4
+    elif value == Py_False:
         memcpy(p, b"false", 5)
-        return p + 5
-    return write_rarer(w, p, value, kind)
+        p += 5
+    else:
+        p = rarer(w, p, value, kind)
+    return reserve(w, p, SPARE)
 
 
 cdef char* write_rarer(Writer* w, char* p, PyObject* value, PyTypeObject* kind) except NULL:
@@ -143,7 +153,7 @@ cdef char* open_dict(Writer* w, char* p, PyObject* value) except NULL:
     if n == 1 and (w.custom or starts_with_space(key)) and PyDict_Contains(w.escaped, key):
         return open_escaped(w, p, <object>key, (<object>key) + "__", <object>item)
     push(w, value, DICT, n, 1, False)
-    p = reserve(w, p, 1)
+    p = reserve(w, p, 1 + SPARE)
     p[0] = c"{"
     return p + 1
 
@@ -179,7 +189,7 @@ cdef char* open_escaped(Writer* w, char* p, key, written, item) except NULL:
     w.frames[w.top].key = <PyObject*>key
     w.frames[w.top].owns_key = True
     p = write_ascii(w, p, b'{" di":{', 8)
-    return write_text(w, p, <PyObject*>written)
+    return write_long_text(w, p, <PyObject*>written)
 
 
 cdef char* open_list(Writer* w, char* p, PyObject* value) except NULL:
@@ -188,14 +198,14 @@ cdef char* open_list(Writer* w, char* p, PyObject* value) except NULL:
     if PyList_GET_SIZE(value) == 0:
         return write_empty(w, p, c"[", c"]")
     push(w, value, SEQUENCE, PyList_GET_SIZE(value), 1, False)
-    p = reserve(w, p, 1)
+    p = reserve(w, p, 1 + SPARE)
     p[0] = c"["
     return p + 1
 
 
 cdef char* open_tuple(Writer* w, char* p, PyObject* value) except NULL:
     push(w, value, SEQUENCE, PyTuple_GET_SIZE(value), 2, in_hash(w))
-    p = reserve(w, p, 7)
+    p = reserve(w, p, 7 + SPARE)
     memcpy(p, b'{" t":[', 7)
     return p + 7
 
@@ -207,7 +217,8 @@ cdef char* write_unless_claimed(Writer* w, char* p, PyObject* value) except NULL
     found = (<object>w.registry).resolve(held, in_hash(w))
     if found is None:
         return write_exact(w, p, value)
-    return open_shape(w, p, found[0], found[1])
+    p = open_shape(w, p, found[0], found[1])
+    return reserve(w, p, SPARE)
 
 
 cdef char* write_other(Writer* w, char* p, PyObject* value) except NULL:
@@ -223,7 +234,7 @@ cdef char* write_other(Writer* w, char* p, PyObject* value) except NULL:
 
 
 cdef char* open_shape(Writer* w, char* p, int shape, filling) except NULL:
-    """Write what the registry resolved a value to."""
+    """Write what the registry resolved a value to. Every caller sees to the spare room."""
     cdef PyObject* owner = <PyObject*>filling
     if shape == PLAIN or shape == TAGGED:
         text = _pure.fragment(shape, filling, MAX_DEPTH - w.depth, w.full)
@@ -264,7 +275,7 @@ cdef char* write_open_containers(Writer* w, char* p) except NULL:
         if w.top == top:
             # Nothing new was opened, so this one is at its end.
             frame = &w.frames[top]
-            p = reserve(w, p, 2)
+            p = reserve(w, p, 2 + SPARE)
             p[0] = c"}" if frame.kind == DICT or frame.kind >= PAIRS else c"]"
             p[1] = c"}"
             p += 1 if frame.levels == 1 else 2
@@ -296,13 +307,11 @@ cdef inline char* write_dict(Writer* w, char* p, Frame* frame, int top) except N
                 raise Restart
             refuse_changed(w)
         if frame.left != frame.size:
-            p = reserve(w, p, 1)
             p[0] = c","
             p += 1
         frame.left -= 1
         frame.key = key
         p = write_text(w, p, key)
-        p = reserve(w, p, 1)
         p[0] = c":"
         p = write_value(w, p + 1, item)
         if w.top != top:
@@ -322,7 +331,6 @@ cdef inline char* write_sequence(Writer* w, char* p, Frame* frame, int top) exce
         if frame.position == frame.size:
             return p
         if frame.position:
-            p = reserve(w, p, 1)
             p[0] = c","
             p += 1
         if is_list:
@@ -354,9 +362,10 @@ cdef char* write_flat(Writer* w, char* p, Frame* frame, int top) except NULL:
             p = write_ascii(w, p, b"," if frame.kind == MAPPING else b":", 1)
         frame.hashed = is_key
         frame.position += 1
+        p = reserve(w, p, SPARE)
         if is_key and frame.kind == PAIRS:
             frame.hashed = False
-            p = write_text(w, p, item)
+            p = write_long_text(w, p, item)
         else:
             p = write_value(w, p, item)
         if w.top != top:
@@ -380,6 +389,7 @@ cdef char* write_elements(Writer* w, char* p, Frame* frame, int top) except NULL
         if frame.position == frame.size:
             break
         frame.position += 1
+        p = reserve(w, p, SPARE)
         p = write_value(w, p, PyList_GET_ITEM(frame.owner, frame.position - 1))
         if w.top != top:
             return p

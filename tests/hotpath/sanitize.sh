@@ -12,7 +12,7 @@ trap '[ -n "${SANITIZE_DIR:-}" ] || rm -rf "$work"' EXIT
 mkdir -p "$work"
 cp -R "$root/setup.py" "$root/pyproject.toml" "$root/_speedups" "$root/quart_session" "$root/tests" "$work"
 cd "$work"
-rm -f quart_session/*.so
+rm -f quart_session/*.so _speedups/*.c
 CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
     LDFLAGS="-fsanitize=address,undefined" \
     "$python" setup.py --quiet build_ext --inplace

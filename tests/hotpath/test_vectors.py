@@ -6,8 +6,8 @@ Flask's serializer reads an equal value from that document. Documents under "ref
 
 from __future__ import annotations
 
+import datetime
 import json
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
