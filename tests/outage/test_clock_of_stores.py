@@ -73,6 +73,7 @@ class TestLoad:
         await gather([partial(redis.get, key)] * 150)
         assert time.monotonic() - started > 2 * TIMEOUT
 
+    @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
     async def test_a_queue_of_writers_is_no_outage(self, sqlite: SQLiteStore, key: str) -> None:
         def write(db: sqlite3.Connection) -> None:
             time.sleep(TIMEOUT / 10)
@@ -152,6 +153,7 @@ class TestOutage:
                 await anyio.sleep(0.01)
         assert max(waits) < TIMEOUT + MARGIN
 
+    @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
     async def test_writers_of_a_locked_file_fail_together(
         self, sqlite: SQLiteStore, key: str
     ) -> None:

@@ -1,7 +1,7 @@
 """Clients that write sessions as fast as they can, and know what must be in them.
 
-Run as a program it is one of several processes: it gets its orders as JSON in its argument, says
-when it is ready, begins when it is told to and prints what its clients did.
+Run as a program it is one of several processes: it reads its orders as a line of JSON, says when it
+is ready, begins when it is told to and prints what its clients did.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Soak:
 
 
 async def main() -> None:
-    soak = Soak(**json.loads(sys.argv[1]))
+    soak = Soak(**json.loads(sys.stdin.readline()))
     # Takes what takes time the first time: the connection, the file.
     await soak.browsers[0].open()
     print("ready", flush=True)

@@ -60,6 +60,12 @@ async def create(config: dict[str, Any], how_many: int) -> list[str]:
     return sids
 
 
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
 def run(config: dict[str, Any], processes: int, sids: list[str]) -> list[dict[str, Any]]:
     """Let so many processes write the sessions at the same time; what each of them did."""
     running = []
@@ -72,23 +78,21 @@ def run(config: dict[str, Any], processes: int, sids: list[str]) -> list[dict[st
             "operations": OPERATIONS // processes,
             "seconds": SECONDS,
         }
-        running.append(
-            subprocess.Popen(
-                [sys.executable, PROGRAM, json.dumps(order)],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+        process = subprocess.Popen(
+            [sys.executable, PROGRAM],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        running.append(process)
+        tell(process, json.dumps(order))
     try:
         for process in running:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
         for process in running:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
+            tell(process, "go")
         reports = []
         for process in running:
             output, _ = process.communicate(timeout=SECONDS + 60)
