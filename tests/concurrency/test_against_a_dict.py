@@ -34,6 +34,8 @@ keys = st.sampled_from(["a", "b", "c", "d"])
 values = st.one_of(
     st.integers(0, 3), st.text("xyž🐎", max_size=2), st.lists(st.integers(0, 3), max_size=2)
 )
+browsers = st.integers(0, 2)
+back = st.sampled_from([0, 0, 0, 1, 2])
 changes = st.one_of(
     st.tuples(st.just("set"), keys, values),
     st.tuples(st.just("set"), keys, values),
@@ -223,38 +225,46 @@ class Browsers(RuleBasedStateMachine):
         self.app = Quart(__name__)
         self.interface = SessionInterface(MemoryStore(clock=Clock()), SessionConfig(timeout=60))
         self.world = World()
-        self.cookies: list[str | None] = []
+        self.cookies: list[list[str | None]] = []
+        """What each browser holds, and held before."""
 
     @initialize(count=st.integers(1, 3))
     def start(self, count: int) -> None:
-        self.cookies = [None] * count
+        self.cookies = [[None] for _ in range(count)]
+        for browser in range(count):
+            self.visit(browser, 0, [("update", None, {"a": 1, "b": [2]})])
 
-    @rule(target=requests, browser=st.integers(0, 2), todo=st.lists(changes, max_size=4))
-    def begin(self, browser: int, todo: list[Any]) -> Any:
-        """A request that goes on while others come and go."""
+    @rule(target=requests, browser=browsers, back=back, todo=st.lists(changes, max_size=4))
+    def begin(self, browser: int, back: int, todo: list[Any]) -> Any:
+        """A request that goes on while others come and go.
+
+        *back*: with a cookie that the browser held so many cookies ago, as a request has that was
+        sent before the answer to another one came.
+        """
         browser %= len(self.cookies)
-        return self.run(self._begin(browser, todo))
+        return self.run(self._begin(browser, back, todo))
 
     @rule(request=consumes(requests), todo=st.lists(changes, max_size=2))
     def finish(self, request: Any, todo: list[Any]) -> None:
         self.run(self._finish(request, todo))
 
-    @rule(browser=st.integers(0, 2), todo=st.lists(changes, max_size=4))
-    def visit(self, browser: int, todo: list[Any]) -> None:
+    @rule(browser=browsers, back=back, todo=st.lists(changes, max_size=4))
+    def visit(self, browser: int, back: int, todo: list[Any]) -> None:
         """A request that nothing comes in between."""
         browser %= len(self.cookies)
 
         async def visit() -> None:
-            await self._finish(await self._begin(browser, todo), [])
+            await self._finish(await self._begin(browser, back, todo), [])
 
         self.run(visit())
 
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
 
-    async def _begin(self, browser: int, todo: list[Any]) -> Any:
+    async def _begin(self, browser: int, back: int, todo: list[Any]) -> Any:
         headers = Headers({"Host": "localhost"})
-        if (sid := self.cookies[browser]) is not None:
+        held = self.cookies[browser]
+        if (sid := held[-1 - min(back, len(held) - 1)]) is not None:
             headers["Cookie"] = f"session={sid}"
         request = self.app.request_class(
             "GET", "http", "/", b"", headers, "", "1.1", {}, send_push_promise=_no_push
@@ -314,7 +324,10 @@ class Browsers(RuleBasedStateMachine):
             told = cookie.partition("=")[2].partition(";")[0] or "remove"
         assert told in model.cookies
         if told is not None:
-            self.cookies[browser] = None if told == "remove" else told
+            held = self.cookies[browser]
+            now = None if told == "remove" else told
+            if held[-1] != now:
+                held.append(now)
         await self._compare()
 
     async def _compare(self) -> None:
