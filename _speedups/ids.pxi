@@ -4,6 +4,7 @@ import os as _os
 
 cdef object urandom = _os.urandom
 cdef object hmac_digest = hmac.digest
+cdef object derived_key = _pure.derived_key
 cdef const char* BASE64URL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 cdef bint IN_BASE64URL[256]
 
@@ -55,8 +56,7 @@ def is_sid(value):
 
 
 cdef bytes signature(bytes text, key):
-    secret = key.encode() if isinstance(key, str) else key
-    cdef bytes digest = hmac_digest(hmac_digest(secret, b"quart-session", "sha1"), text, "sha1")
+    cdef bytes digest = hmac_digest(derived_key(key), text, "sha1")
     cdef char spelled[27]
     write_base64url(spelled, <const uint8_t*>PyBytes_AS_STRING(<PyObject*>digest), 20)
     return spelled[:27]

@@ -17,6 +17,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
@@ -60,10 +61,14 @@ def is_sid(value: object, /) -> bool:
     return isinstance(value, str) and _SID.fullmatch(value) is not None
 
 
+@lru_cache(maxsize=16)
+def derived_key(key: str | bytes) -> bytes:
+    """The key that itsdangerous derives; an application has a few, and needs one every time."""
+    return hmac.digest(key.encode() if isinstance(key, str) else key, _SALT, "sha1")
+
+
 def _signature(text: bytes, key: str | bytes) -> bytes:
-    secret = key.encode() if isinstance(key, str) else key
-    derived = hmac.digest(secret, _SALT, "sha1")
-    return urlsafe_b64encode(hmac.digest(derived, text, "sha1")).rstrip(b"=")
+    return urlsafe_b64encode(hmac.digest(derived_key(key), text, "sha1")).rstrip(b"=")
 
 
 def sign_sid(sid: str, key: str | bytes) -> str:
@@ -269,6 +274,10 @@ class TagUUID(BuiltinTag):
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_HTTP_DATE = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([0-9]{4}) "
+    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
 _MONTHS = "   JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
@@ -281,6 +290,8 @@ class TagDateTime(BuiltinTag):
     def holds(self, value: datetime) -> bool:
         """Whether reading gives the same datetime again. A year below 100 changes its century."""
         zone = value.tzinfo
+        if zone is UTC:
+            return not value.microsecond and value.year >= 100 and not value.fold
         return (
             type(zone) is timezone
             and zone == UTC
@@ -298,6 +309,23 @@ class TagDateTime(BuiltinTag):
         )
 
     def to_python(self, value: Any) -> Any:
+        # As it is always written; for other spellings werkzeug's reader is asked, at ten times
+        # the cost. A year below 100 is for that one to move to another century.
+        found = _HTTP_DATE.fullmatch(value) if type(value) is str else None
+        if found is not None and value[12:14] != "00":
+            day, month, year, hour, minute, second = found.groups()
+            try:
+                return datetime(
+                    int(year),
+                    _MONTHS.index(month) // 3,
+                    int(day),
+                    int(hour),
+                    int(minute),
+                    int(second),
+                    tzinfo=UTC,
+                )
+            except ValueError:
+                pass
         return parse_date(value)
 
 
@@ -874,7 +902,9 @@ class Tagger:
             ((key, item),) = value.items()
             if key in self.escaped:
                 return self._escaped((key, f"{key}__", item), depth, False)
-        depth = self._open(depth, 1)
+        if depth >= MAX_DEPTH:
+            raise Refused(TOO_DEEP)
+        depth += 1
         tree = {}
         key = None
         copied, handlers = self.copied, self.handlers
@@ -936,7 +966,9 @@ class Tagger:
     ) -> list[Any]:
         if hashed and not as_tuple:
             raise Refused(unhashable(value))
-        depth = self._open(depth, 1)
+        if depth >= MAX_DEPTH:
+            raise Refused(TOO_DEEP)
+        depth += 1
         tree = []
         copied, handlers = self.copied, self.handlers
         size = len(value)
@@ -1005,7 +1037,8 @@ class Tagger:
         return {" q:m": tree}
 
     def _bytes(self, value: bytes, depth: int, hashed: bool) -> Any:
-        self._open(depth, 1)
+        if depth >= MAX_DEPTH:
+            raise Refused(TOO_DEEP)
         return {" b": b2a_base64(value, newline=False).decode("ascii")}
 
     def _bytearray(self, value: bytearray, depth: int, hashed: bool) -> Any:
@@ -1015,17 +1048,20 @@ class Tagger:
         return _BYTEARRAY.tag(value)
 
     def _markup(self, value: Markup, depth: int, hashed: bool) -> Any:
-        self._open(depth, 1)
+        if depth >= MAX_DEPTH:
+            raise Refused(TOO_DEEP)
         return {" m": str.__str__(value)}
 
     def _uuid(self, value: UUID, depth: int, hashed: bool) -> Any:
-        self._open(depth, 1)
+        if depth >= MAX_DEPTH:
+            raise Refused(TOO_DEEP)
         return {" u": value.hex}
 
     def _datetime(self, value: datetime, depth: int, hashed: bool) -> Any:
         if _DATETIME.holds(value):
-            self._open(depth, 1)
-            return _DATETIME.tag(value)
+            if depth >= MAX_DEPTH:
+                raise Refused(TOO_DEEP)
+            return {" d": _DATETIME.to_json(value)}
         return self._plain(_MOMENT.tag(value), depth, hashed)
 
 
