@@ -235,6 +235,7 @@ class SessionInterface(QuartSessionInterface):
         commit = Commit(self.records, self.config, app, session)
         if session._doomed is not None:
             if not await commit.destroy(session._doomed):
+                session._cookie = None
                 if not session._is_empty():
                     await commit.drop()
                 return False

@@ -167,6 +167,7 @@ OPERATIONS = {
     "nested change": Operation((nested,)),
     "permanent": Operation((not_permanent,)),
     "save twice": Operation((set_own, nested)),
+    "save and destroy": Operation((set_own, destroy)),
     "save and login": Operation((set_own, login)),
     "reload": Operation((set_own,), before=lambda session: session.reload()),
     "clear": Operation((clear,)),
