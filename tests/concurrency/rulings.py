@@ -412,6 +412,10 @@ class Judge:
                 self._end(me)
             elif effect.key == me.outgrown:
                 del self.others[effect.key]
+            elif effect.key == me.own_key and me.intent.destroy:
+                del self.others[effect.key]
+                me.answer = "remove"
+                me.done += 1
             else:
                 self.verdict.add(STRANGE, f"a marker where nothing was: {effect}")
             return
