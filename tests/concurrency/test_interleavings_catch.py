@@ -31,7 +31,7 @@ async def test_writing_without_a_look_loses_updates_and_revives_sessions(
     write_always, least, soak, capsys
 ):
     stage = memory_stage(False, around=Unconditional, dirty=write_always)
-    found = await find(stage, PAIRS if soak else PAIRS[::4])
+    found = await find(stage, PAIRS if soak else PAIRS[::8])
     lost = share(found, rulings.LOSSES)
     with capsys.disabled():
         way = "always" if write_always else "if modified"
