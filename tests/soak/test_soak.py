@@ -25,9 +25,9 @@ pytestmark = pytest.mark.anyio
 
 LONG = bool(os.environ.get("SOAK"))
 OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "1000000")) // 8 if LONG else 10**9
-SECONDS = float(os.environ.get("SOAK_SECONDS", "600")) if LONG else 0.8
+SECONDS = float(os.environ.get("SOAK_SECONDS", "600")) if LONG else 0.5
 CLIENTS = 64
-SESSIONS = 5000 if LONG else 500
+SESSIONS = 5000 if LONG else 100
 PROGRAM = Path(__file__).with_name("soaking.py")
 
 
