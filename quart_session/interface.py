@@ -153,6 +153,7 @@ class SessionInterface(QuartSessionInterface):
         if left is not None and left <= 0:
             return False
         expires_at = None if record.expires_in is None else time.time() + record.expires_in
+        session._sid = sid  # a regenerate() that was not saved is forgotten, too
         session._saved(Origin(sid, key, record.data, record.version, expires_at))
         return True
 
