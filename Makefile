@@ -2,13 +2,16 @@
 PORT ?= 5000
 ARGS ?=
 
-.PHONY: help demo test lint bench wheels clean
+.PHONY: help demo test soak fuzz sanitize lint bench wheels clean
 
 help:
 	@echo "make demo    serve the demo on http://127.0.0.1:$(PORT)  (PORT=, SESSION_TYPE=, SESSION_URI=)"
 	@echo "make test    run every test on the compiled and on the pure-Python arm  (ARGS=)"
+	@echo "make soak    the long forms of the tests of concurrency, an hour or more  (SOAK_SECONDS=)"
+	@echo "make fuzz    compare both arms and Flask on millions of random values  (CASES=)"
+	@echo "make sanitize  run the hot path's tests and mutated input under ASan and UBSan  (CASES=)"
 	@echo "make lint    check style and types"
-	@echo "make bench   run the benchmarks  (ARGS=)"
+	@echo "make bench   measure the codec beside others; writes docs/benchmarks.md"
 	@echo "make wheels  build sdist and wheels, and test each from a clean environment"
 	@echo "make clean   remove everything that these made"
 
@@ -18,7 +21,20 @@ demo: .venv/installed-redis
 test: .venv/installed-test
 	@sh .ci/servers
 	env -u QUART_SESSION_PURE_PYTHON .venv/bin/python -m pytest $(ARGS)
-	QUART_SESSION_PURE_PYTHON=1 .venv/bin/python -m pytest $(ARGS)
+	@echo "The same on the pure-Python arm, but for what has run on both or knows no codec:"
+	QUART_SESSION_PURE_PYTHON=1 .venv/bin/python -m pytest $(ARGS) \
+		--ignore=tests/hotpath --ignore=tests/stores
+
+soak: .venv/installed-test
+	@sh .ci/servers
+	SOAK=1 .venv/bin/python -m pytest tests/soak tests/concurrency -q -s
+
+fuzz: .venv/installed-test
+	.venv/bin/python tests/hotpath/fuzz.py --cases $(or $(CASES),5000000) encode decode
+	.venv/bin/python tests/hotpath/fuzz.py --cases $(or $(CASES),1000000) flask-encode flask-decode
+
+sanitize: .venv/installed-test
+	PYTHON=.venv/bin/python tests/hotpath/sanitize.sh
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check
@@ -28,7 +44,7 @@ lint: .venv/installed-dev
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 bench: .venv/installed-bench
-	.venv/bin/python -m pytest benchmarks $(ARGS)
+	.venv/bin/python benchmarks/table.py --write
 
 wheels: .venv/installed-dev
 	sh .ci/wheels

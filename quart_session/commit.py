@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import uniform
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +47,7 @@ class Commit:
         self._config = config
         self._app = app
         self._session = session
-        self._deadline = time.monotonic() + config.timeout
+        self._deadline = float("inf")
         self._tries = 0
         self._seen = 0
 
@@ -76,7 +78,7 @@ class Commit:
                 self._removed()
         else:
             key = self._records.keys_of(session._ensure_sid())[0]
-            async with self._records.queue(origin.key):
+            async with self._turn(origin):
                 if key == origin.key:
                     alive = await self._write(key, origin.version)
                 else:
@@ -90,7 +92,7 @@ class Commit:
 
         Returns False if another request had done so before.
         """
-        async with self._records.queue(origin.key):
+        async with self._turn(origin):
             key, version = self._place_to_end(origin)
             vacant = False
             while isinstance(result := await self._set(key, MARKER, version), Conflict):
@@ -128,6 +130,12 @@ class Commit:
         if (left := self._session._seconds_to_deadline(self._config.absolute_lifetime)) is not None:
             ttl = max(min(ttl, left), 0.001)
         return ttl
+
+    @asynccontextmanager
+    async def _turn(self, origin: Origin) -> AsyncIterator[None]:
+        async with self._records.turn(origin.key):
+            self._deadline = time.monotonic() + self._config.timeout
+            yield
 
     async def _write(self, key: str, expected: Version) -> bool:
         """Write under the key that the session has, merging as often as it takes."""
@@ -241,8 +249,9 @@ class Commit:
     async def _pause(self) -> None:
         if time.monotonic() > self._deadline:
             raise SessionConflict("Other requests kept changing the session; it was not saved")
+        if self._tries:  # the first one is most often the last
+            await anyio.sleep(uniform(0, min(PAUSE * self._tries, LONGEST_PAUSE)))
         self._tries += 1
-        await anyio.sleep(uniform(0, min(PAUSE * self._tries, LONGEST_PAUSE)))
 
     async def _set(self, key: str, data: bytes, expected: Version | Expect) -> Version | Conflict:
         ttl = MARKER_LIFE if data in (MARKER, VACANT) else self.ttl()

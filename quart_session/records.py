@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from weakref import WeakValueDictionary
@@ -39,6 +40,12 @@ MARKER_LIFE = 10.0
 _LOG_KEY = secrets.token_bytes(32)
 
 
+class _Queue:
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.failed_at = float("-inf")
+
+
 class Records:
     """The records of one application's sessions.
 
@@ -49,7 +56,7 @@ class Records:
         self.store = store
         self._config = config
         self._serializer = serializer
-        self._queues: RunVar[WeakValueDictionary[str, anyio.Lock]] = RunVar("quart_session_queues")
+        self._queues: RunVar[WeakValueDictionary[str, _Queue]] = RunVar("quart_session_queues")
 
     def keys_of(self, sid: str) -> list[str]:
         """Where the record of *sid* may lie, the right place first."""
@@ -84,10 +91,13 @@ class Records:
                 **more,
             )
 
-    def queue(self, key: str) -> anyio.Lock:
-        """Where saves of one session wait for each other in this event loop.
+    @asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """Wait for the other saves of one session in this event loop.
 
-        Without it they would all try at once, and all but one in vain, time after time.
+        Without this they would all try at once, and all but one in vain, time after time. When the
+        store fails the one in front, those who waited behind it fail as well, lest each of them
+        finds out for itself.
         """
         try:
             queues = self._queues.get()
@@ -96,8 +106,16 @@ class Records:
             self._queues.set(queues)
         queue = queues.get(key)
         if queue is None:
-            queue = queues[key] = anyio.Lock()
-        return queue
+            queue = queues[key] = _Queue()
+        since = time.monotonic()
+        async with queue.lock:
+            if since < queue.failed_at:
+                raise StoreError("the session store failed the save before this one")
+            try:
+                yield
+            except StoreError:
+                queue.failed_at = time.monotonic()
+                raise
 
     async def call(self, call: Awaitable[T]) -> T:
         """Wait for the store, but no longer than ``SESSION_TIMEOUT``."""

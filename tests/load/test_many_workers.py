@@ -20,7 +20,7 @@ from servers import free_port
 pytestmark = pytest.mark.anyio
 
 CLIENTS = 200
-REQUESTS = int(os.environ.get("LOAD_REQUESTS", "2000"))
+REQUESTS = int(os.environ.get("LOAD_REQUESTS", "1000"))
 WORKERS = 4
 
 

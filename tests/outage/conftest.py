@@ -38,7 +38,7 @@ class Site:
     """A shop whose visitors each have a name and a count in their session."""
 
     def __init__(self, folder: Path, **config: Any) -> None:
-        self.app = Quart(__name__, instance_path=str(folder))
+        self.app = Quart("outage", instance_path=str(folder))
         self.app.config.update(
             SESSION_TIMEOUT=TIMEOUT,
             SESSION_KEY_PREFIX=f"{uuid4().hex}:",

@@ -155,7 +155,6 @@ class TestSave:
         for name, visitor in visitors.items():
             assert (await site.look(visitor))["name"] in (name, fault.name_after(name, "new"))
 
-    @pytest.mark.xfail(reason="saves of one session wait for the backend one after the other")
     async def test_a_crowd_of_one_session_is_told_at_once(self, site, proxy):
         """Saves of one session queue, but not for a backend that is silent."""
         fault = Fault(proxy, "black hole")
