@@ -53,17 +53,21 @@ def call(case: tuple[Any, Any]) -> None:
         case[0](case[1])
 
 
+REPEATS = 5
+
+
 def drift(serializer: Any, batches: int, size: int) -> None:
     """After a warm-up, the same calls again must leave as many blocks of memory as before."""
     calls = cases(serializer, size)
     counts = array.array("q")  # a list of new integers would be a drift of its own
     for _ in range(batches + 3):
-        for case in calls:
-            call(case)
+        for _ in range(REPEATS):
+            for case in calls:
+                call(case)
         gc.collect()
         counts.append(sys.getallocatedblocks())
     # Caches of the interpreter and of the standard library go on filling for a while, ever more
-    # slowly. A reference lost by one of the calls would add a block to every single batch.
+    # slowly. A reference lost by one of the calls would add as many blocks as there are repeats.
     late = counts[2 * len(counts) // 3 :]
     growth = (late[-1] - late[0]) / (len(late) - 1)
     print(f"{batches} batches of {len(calls)} calls: {growth:+.2f} blocks a batch in the end")

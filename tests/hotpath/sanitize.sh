@@ -23,7 +23,7 @@ export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:detect_stack_use
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
 LD_PRELOAD="$(${CC:-cc} -print-file-name=libasan.so) $(${CC:-cc} -print-file-name=libubsan.so)"
 export LD_PRELOAD
-"$python" -m pytest tests/hotpath --confcutdir tests/hotpath -q -p no:cacheprovider -k "not twice_as_much and not cost_no_more"
+"$python" -m pytest tests/hotpath --confcutdir tests/hotpath -q -p no:cacheprovider -k "not in_proportion and not cost_no_more"
 "$python" tests/hotpath/memory.py drift --batches 5 --size 2000
 "$python" tests/hotpath/memory.py starve --sites 200
 "$python" tests/hotpath/fuzz.py --cases "$cases" survive

@@ -28,7 +28,7 @@ def run(*arguments: str) -> str:
 
 def test_no_error_path_drifts(arm: Any) -> None:
     """Counts blocks and references in a process of its own, where nothing else runs."""
-    run("drift", arm.__name__, "--batches", "60", "--size", "150")
+    run("drift", arm.__name__, "--batches", "100", "--size", "100")
 
 
 @pytest.mark.both_arms
