@@ -71,7 +71,7 @@ def drift(serializer: Any, batches: int, size: int) -> None:
     late = counts[2 * len(counts) // 3 :]
     growth = (late[-1] - late[0]) / (len(late) - 1)
     print(f"{batches} batches of {len(calls)} calls: {growth:+.2f} blocks a batch in the end")
-    if growth > 1.5:
+    if growth > REPEATS - 1:
         raise SystemExit(f"drift: {counts.tolist()}")
 
 
