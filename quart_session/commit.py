@@ -261,7 +261,7 @@ class Commit:
         session = self._session
         self._seen = session._changes
         if session._origin is None or self._config.absolute_lifetime is not None:
-            session._reserved.setdefault(METADATA, {}).setdefault("created", int(time.time()))
+            session._begin()
         return self._records.encode_to_store(session._document())
 
     def _saved(self, key: str, data: bytes, version: Version) -> None:

@@ -162,6 +162,13 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         created = metadata.get("created") if isinstance(metadata, dict) else None
         return created if isinstance(created, int | float) else None
 
+    def _begin(self) -> None:
+        """Note the time of creation, unless it is known."""
+        if self._created() is None:
+            metadata = self._reserved.get(METADATA)
+            rest = metadata if isinstance(metadata, dict) else {}
+            self._reserved[METADATA] = {**rest, "created": int(clock.time())}
+
     def _seconds_to_deadline(self, absolute_lifetime: float | None) -> float | None:
         created = self._created()
         if absolute_lifetime is None or created is None:

@@ -67,6 +67,14 @@ async def test_metadata_of_a_later_version_is_kept(site):
     assert await site.look() == {"user": "bob"}
 
 
+async def test_metadata_that_is_none_does_no_harm(new_site):
+    site = new_site(SESSION_ABSOLUTE_LIFETIME=1000)
+    await plant(site, b'{"_qs":5,"user":"ada"}')
+    response = await site.visit(lambda session: session.update(user="bob"))
+    assert response.status_code == 200
+    assert await site.look() == {"user": "bob"}
+
+
 class TestVersion3:
     """Its ids are UUIDs, its keys prefix + id, its documents Flask's."""
 
