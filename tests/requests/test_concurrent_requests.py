@@ -2,6 +2,8 @@
 
 import pickle
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +95,32 @@ async def test_taking_the_last_key_out_does_not_undo_what_others_add(site):
 
     await site.visit(during(site, lambda session: session.update(more=1), theirs))
     assert await site.look() == {"more": 1}
+
+
+async def test_saves_of_one_session_queue(site, monkeypatch):
+    """Each finds one conflict at most. All at once, all but one would fail, time after time."""
+    crowd = 20
+    arrived = []
+    everybody = anyio.Event()
+    original = site.store.inner.set
+
+    async def set_after_a_while(*args):
+        await anyio.lowlevel.checkpoint()
+        return await original(*args)
+
+    async def action(session):
+        session[f"key {len(arrived)}"] = len(arrived)
+        arrived.append(session)
+        if len(arrived) == crowd:
+            everybody.set()
+        await everybody.wait()
+
+    monkeypatch.setattr(site.store.inner, "set", set_after_a_while)
+    async with anyio.create_task_group() as requests:
+        for _ in range(crowd):
+            requests.start_soon(site.visit, action)
+    assert site.store.calls.count("set") < 2 * crowd
+    assert len(await site.look()) == 2 + crowd
 
 
 async def test_a_slow_clear_leaves_a_login_alone(site):

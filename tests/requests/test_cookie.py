@@ -9,6 +9,7 @@ from werkzeug.http import parse_cookie
 
 from quart_session import ConfigError
 from quart_session._hotpath import new_sid
+from quart_session.cookie import is_session_id
 
 pytestmark = pytest.mark.anyio
 
@@ -87,16 +88,20 @@ async def test_a_partitioned_cookie_where_the_application_wants_one(new_site):
         "a" * 65536,
         "00000000-0000-1000-8000-000000000000",
         "00000000-0000-4000-8000-00000000000g",
-        "00000000-0000-4000-8000-000000000000\n",
     ],
     ids=lambda value: ascii(value[:12]),
 )
 async def test_a_malformed_id_causes_no_call_to_the_store(site, value):
     response = await site.visit(
-        lambda session: session.get("user"), headers={"Cookie": f"session={value}".encode()}
+        lambda session: session.get("user"), headers={"Cookie": f"session={value}"}
     )
     assert response.status_code == 200
     assert site.store.calls == []
+
+
+def test_a_line_break_is_no_part_of_an_id():
+    assert not is_session_id("00000000-0000-4000-8000-000000000000\n")
+    assert not is_session_id("a" * 43 + "\n")
 
 
 @pytest.mark.parametrize(
