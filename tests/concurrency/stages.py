@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
+from backends import make_store
 from rulings import Stage
 
 from quart_session.records import MARKER
 from quart_session.stores.base import ANY, Conflict, Expect, Store
 from quart_session.stores.memory import MemoryStore
-
-STORES = ("memory", "sqlite", "redis")
 
 
 class Clock:
@@ -37,17 +36,9 @@ def memory_stage(one_process: bool, around: Callable[[Store], Store] | None = No
     return Stage(memory, one_process=one_process, around=around, pass_time=pass_time, **options)
 
 
-def sqlite_stage(one_process: bool, folder: Path) -> Stage:
-    from quart_session.stores.sqlite import SQLiteStore
-
-    store = SQLiteStore(folder / "sessions.sqlite3", timeout=30)
-    return Stage(lambda: store, one_process=one_process)
-
-
-def redis_stage(one_process: bool, url: str) -> Stage:
-    from quart_session.stores.redis import RedisStore
-
-    store = RedisStore(url, timeout=30)
+def shared_stage(one_process: bool, settings: dict[str, Any]) -> Stage:
+    """A stage on a real backend, where time goes by itself."""
+    store = make_store(settings, timeout=30)
     return Stage(lambda: store, one_process=one_process)
 
 

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from backends import ONE_CONNECTION, make_store
 from quart import Quart, Response
 from werkzeug.datastructures import Headers
 
 from quart_session.config import SessionConfig
 from quart_session.interface import SessionInterface
 from quart_session.stores.base import ANY, Conflict, Store
-from quart_session.stores.memory import MemoryStore
 from quart_session.testing import run_and_cancel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
@@ -22,20 +22,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 OLD = {"user": "ada", "cart": ["tea"]}
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=ONE_CONNECTION)
 async def store(request, tmp_path):
-    """A store whose client has one connection, where it has any."""
-    if request.param == "memory":
-        store: Store = MemoryStore()
-    elif request.param == "sqlite":
-        from quart_session.stores.sqlite import SQLiteStore
-
-        store = SQLiteStore(tmp_path / "sessions.sqlite3", timeout=5)
-    else:
-        from quart_session.stores.redis import RedisStore
-
-        url = request.getfixturevalue("redis_server").url
-        store = RedisStore(f"{url}?max_connections=1", timeout=5)
+    store = make_store(ONE_CONNECTION[request.param](request, tmp_path), timeout=5)
     yield store
     await store.close()
 

@@ -15,8 +15,9 @@ from collections import defaultdict
 from itertools import combinations_with_replacement
 
 import pytest
+from backends import BACKENDS, BETWEEN_PROCESSES
 from programs import ALL_TRIPLES, OPERATIONS, PAIRS, TRIPLES, Program, title
-from stages import memory_stage, redis_stage, sqlite_stage
+from stages import memory_stage, shared_stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
 
@@ -52,12 +53,9 @@ async def test_three_requests(one_process, program, soak, tally):
 
 
 @processes
-@pytest.mark.parametrize("store", ["sqlite", "redis"])
-async def test_two_requests_on_a_shared_store(store, one_process, soak, request, tmp_path, tally):
-    if store == "sqlite":
-        stage = sqlite_stage(one_process, tmp_path)
-    else:
-        stage = redis_stage(one_process, request.getfixturevalue("redis_server").url)
+@pytest.mark.parametrize("backend", BETWEEN_PROCESSES)
+async def test_two_requests_on_a_shared_store(backend, one_process, soak, request, tmp_path, tally):
+    stage = shared_stage(one_process, BACKENDS[backend](request, tmp_path))
     programs = [
         program for program in PAIRS if not any(OPERATIONS[n].outside == "expire" for n in program)
     ]

@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from backends import BACKENDS, BETWEEN_PROCESSES
 from servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -43,14 +44,10 @@ def server(request):
     return server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def settings(request):
-    if request.param == "sqlite":
-        return {"QUART_SESSION_TYPE": "sqlite"}
-    return {
-        "QUART_SESSION_TYPE": "redis",
-        "QUART_SESSION_URI": request.getfixturevalue("redis_server").url,
-    }
+@pytest.fixture(params=BETWEEN_PROCESSES)
+def settings(request, tmp_path):
+    settings = BACKENDS[request.param](request, tmp_path)
+    return {f"QUART_{key}": str(value) for key, value in settings.items()}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One application and one browser, on every store that can be had without extra settings."""
+"""One application and one browser, on every backend."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import BACKENDS, make_store
 from quart import Quart, Response, session
 
 from quart_session import Session
 from quart_session.stores.base import ANY, Store
-from quart_session.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -112,18 +112,9 @@ class Site:
         return None
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=BACKENDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path):
-    if request.param == "memory":
-        store: Store = MemoryStore()
-    elif request.param == "sqlite":
-        from quart_session.stores.sqlite import SQLiteStore
-
-        store = SQLiteStore(tmp_path / "sessions.sqlite3", timeout=5)
-    else:
-        from quart_session.stores.redis import RedisStore
-
-        store = RedisStore(request.getfixturevalue("redis_server").url, timeout=5)
+    store = make_store(BACKENDS[request.param](request, tmp_path), timeout=5)
     yield store
     await store.close()
 

@@ -2,12 +2,11 @@
 
 import pytest
 import trio
+from backends import BACKENDS, TRIO, make_store
 from quart import session, websocket
 from quart_trio import QuartTrio
 
 from quart_session import ConfigError, Session
-from quart_session.stores.memory import MemoryStore
-from quart_session.stores.sqlite import SQLiteStore
 
 pytestmark = pytest.mark.anyio
 
@@ -17,12 +16,9 @@ def anyio_backend():
     return "trio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=TRIO)
 async def store(request, tmp_path):
-    if request.param == "memory":
-        store = MemoryStore()
-    else:
-        store = SQLiteStore(tmp_path / "sessions.sqlite3", timeout=5)
+    store = make_store(BACKENDS[request.param](request, tmp_path), timeout=5)
     yield store
     await store.close()
 

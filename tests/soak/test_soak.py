@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import BACKENDS, BETWEEN_PROCESSES
 from soaking import LIST, SHARED, Browser, make_app
 
 from quart_session.testing import gather
@@ -31,16 +32,13 @@ SESSIONS = 5000 if LONG else 100
 PROGRAM = Path(__file__).with_name("soaking.py")
 
 
-@pytest.fixture(params=["redis", "sqlite"])
+@pytest.fixture(params=BETWEEN_PROCESSES)
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    config = {
+    return {
         "INSTANCE_PATH": str(tmp_path),
-        "SESSION_TYPE": request.param,
         "SESSION_KEY_PREFIX": f"{uuid.uuid4().hex}:",
+        **BACKENDS[request.param](request, tmp_path),
     }
-    if request.param == "redis":
-        config["SESSION_URI"] = request.getfixturevalue("redis_server").url
-    return config
 
 
 async def create(config: dict[str, Any], how_many: int) -> list[str]:

@@ -1,0 +1,59 @@
+"""The backends that the suites run on, each as the settings of an application.
+
+A new one is a function here, a line in ``BACKENDS`` and, where it needs a server, a fixture in
+``conftest.py`` that starts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quart_session.config import SessionConfig
+from quart_session.stores import load_store
+from quart_session.stores.base import Store
+
+
+def memory(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    return {"SESSION_TYPE": "memory"}
+
+
+def sqlite(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    return {"SESSION_TYPE": "sqlite", "SESSION_SQLITE_PATH": str(folder / "sessions.sqlite3")}
+
+
+def redis(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    return {"SESSION_TYPE": "redis", "SESSION_URI": request.getfixturevalue("redis_server").url}
+
+
+def redis_with_one_connection(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    settings = redis(request, folder)
+    return {**settings, "SESSION_URI": settings["SESSION_URI"] + "?max_connections=1"}
+
+
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "redis": redis,
+}
+
+BETWEEN_PROCESSES = [name for name in BACKENDS if name != "memory"]
+"""Those that several processes can use together. Their settings can be written as JSON."""
+
+ONE_CONNECTION = {**BACKENDS, "redis": redis_with_one_connection}
+"""With a client that has one connection, where it has any: what one caller leaves in it, the next
+one gets."""
+
+TRIO = ["memory", "sqlite"]
+"""Those that run under Trio, too."""
+
+
+def make_store(settings: dict[str, Any], timeout: float) -> Store:
+    """The store that an application with *settings* has.
+
+    :param timeout: seconds, in place of ``SESSION_TIMEOUT``.
+    """
+    return load_store(SessionConfig.from_mapping({**settings, "SESSION_TIMEOUT": timeout}))
