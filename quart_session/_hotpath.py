@@ -14,14 +14,14 @@ COMPILED = False
 """Whether the compiled arm is in use."""
 
 if TYPE_CHECKING or os.environ.get("QUART_SESSION_PURE_PYTHON", "") not in ("", "0"):
-    from ._pure import Codec, is_sid, new_sid, sign_sid, unsign_sid
+    from quart_session._pure import Codec, is_sid, new_sid, sign_sid, unsign_sid
 else:
     try:
-        from ._speedups import Codec, is_sid, new_sid, sign_sid, unsign_sid
+        from quart_session._speedups import Codec, is_sid, new_sid, sign_sid, unsign_sid
 
         COMPILED = True
     except ModuleNotFoundError as error:
         # Only a module that is not there: one that is broken must be heard.
         if error.name != "quart_session._speedups":
             raise
-        from ._pure import Codec, is_sid, new_sid, sign_sid, unsign_sid
+        from quart_session._pure import Codec, is_sid, new_sid, sign_sid, unsign_sid

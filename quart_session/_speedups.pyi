@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ._pure import Registry
+from quart_session._pure.registry import Registry
 
 def new_sid() -> str: ...
 def is_sid(value: object, /) -> bool: ...

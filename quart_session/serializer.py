@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._hotpath import Codec
-from ._pure import JSONTag, Registry, Tagger
+from quart_session._hotpath import Codec
+from quart_session._pure.encoding import Tagger
+from quart_session._pure.registry import Registry
+from quart_session._pure.tags import JSONTag
 
 __all__ = ["JSONTag", "TaggedJSONSerializer"]
 

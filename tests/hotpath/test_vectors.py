@@ -19,7 +19,7 @@ import pytest
 from flask.json.tag import TaggedJSONSerializer as FlaskSerializer
 from markupsafe import Markup
 
-from quart_session import _pure
+from quart_session._pure.registry import Registry
 from quart_session.errors import CodecError
 
 VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors/vectors.json").read_text())
@@ -60,5 +60,5 @@ def test_what_is_no_document_is_refused(serializer: Any, document: str) -> None:
 
 def test_every_tag_has_a_vector() -> None:
     documents = " ".join(vector["document"] for vector in VECTORS["read"])
-    for key in _pure.Registry(full=True).tags:
+    for key in Registry(full=True).tags:
         assert f'{{"{key}":' in documents
