@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from hashlib import sha1
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
@@ -19,15 +17,7 @@ from redis.exceptions import ConnectionError, NoScriptError, RedisError, Respons
 
 from quart_session.deadline import Patience, deadline
 from quart_session.errors import ConfigError, StoreError
-from quart_session.stores.base import (
-    ANY,
-    Conflict,
-    Expect,
-    Record,
-    Store,
-    Version,
-    digest,
-)
+from quart_session.stores.redis_records import RedisRecords, UnknownScript
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
@@ -36,52 +26,6 @@ DEFAULT_URL = "redis://localhost:6379"
 
 # One process is served no faster by more of them; `?max_connections=` in the URL changes it.
 CONNECTIONS = 16
-
-# Past this nobody lives to see the difference, and the sum with today fits the server's 64 bits.
-LONGEST = 10**15  # milliseconds
-
-
-class _Script(NamedTuple):
-    source: str
-    sha: str
-
-
-def _script(source: str) -> _Script:
-    return _Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
-# Each script names one key, as Redis Cluster wants it. A value of another type is not a record of
-# ours, so it reads as nothing; any other error is one. A record is {data, milliseconds left}.
-_READ = """
-local data = redis.pcall('GET', KEYS[1])
-if type(data) == 'table' then
-  if not string.find(data.err, 'WRONGTYPE') then return data end
-  data = false
-end
-"""
-GET = _script(f"""{_READ}
-if not data then return false end
-return {{data, redis.call('PTTL', KEYS[1])}}
-""")
-# ARGV: data, milliseconds, the version that is expected or '' for none, and whether this is a
-# repetition: then our own data is as good, since the first attempt may have written it. 1 or what
-# is there.
-SET = _script(f"""{_READ}
-local ours = ARGV[4] and data == ARGV[1]
-if not ours and (data and redis.sha1hex(data) or '') ~= ARGV[3] then
-  return data and {{data, redis.call('PTTL', KEYS[1])}}
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-""")
-# ARGV: the version that is expected, or '' for none.
-DELETE = _script(f"""{_READ}
-if data and redis.sha1hex(data) ~= ARGV[1] then
-  return {{data, redis.call('PTTL', KEYS[1])}}
-end
-redis.call('DEL', KEYS[1])
-return 1
-""")
 
 
 class _Client(NamedTuple):
@@ -106,7 +50,7 @@ class _Pool(ConnectionPool):
         await super().ensure_connection(connection)
 
 
-class RedisStore(Store):
+class RedisStore(RedisRecords):
     """Keeps each record as a plain value, which expires by itself. Every call is one round trip.
 
     :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, by default the server of this
@@ -161,44 +105,9 @@ class RedisStore(Store):
             with suppress(RedisError, OSError):
                 await client.redis.aclose()
 
-    async def get(self, key: str) -> Record | None:
-        return _record(await self._run(GET, key))
-
-    async def set(
-        self, key: str, data: bytes, ttl: float, expected: Expect | Version = ANY
-    ) -> Version | Conflict:
-        life = _milliseconds(ttl)
-        if expected is ANY:
-            await self._command("SET", key, data, "PX", life)
-            return digest(data)
-        answer = await self._run(SET, key, data, life, _wire(expected), repeat_with=("again",))
-        return digest(data) if answer == 1 else Conflict(_record(answer))
-
-    async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
-        if expected is ANY:
-            await self._command("DEL", key)
-            return None
-        answer = await self._run(DELETE, key, _wire(expected))
-        return None if answer == 1 else Conflict(_record(answer))
-
-    async def touch(self, key: str, ttl: float) -> bool:
-        return bool(await self._command("PEXPIRE", key, _milliseconds(ttl)))
-
-    async def _run(self, script: _Script, key: str, *args: Any, **options: Any) -> Any:
-        try:
-            return await self._command("EVALSHA", script.sha, 1, key, *args, **options)
-        except StoreError as error:
-            if not isinstance(error.__cause__, NoScriptError):
-                raise
-        # A new or restarted server. EVAL makes it remember the script.
-        return await self._command("EVAL", script.source, 1, key, *args, **options)
-
     async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
-        """Send one command and return its answer, as bytes. All commands leave here.
-
-        It has a second attempt, with the arguments *repeat_with* added, if its connection broke,
-        as connections do that a server or a firewall closed while they were idle.
-        """
+        # All commands leave here. Each has a second attempt if its connection broke, as connections
+        # do that a server or a firewall closed while they were idle.
         client, turn = self._running_client()
         began = time.monotonic()
         try:
@@ -216,6 +125,8 @@ class RedisStore(Store):
         except TimeoutError as error:
             self._patience.timed_out()
             raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
+        except NoScriptError as error:
+            raise UnknownScript(f"{self._name} has lost a script") from error
         except ResponseError as error:
             # Some servers repeat the arguments, and those are keys and data.
             reason, _, arguments = str(error).partition(", with args")
@@ -280,19 +191,3 @@ class RedisStore(Store):
                 "with user:password@ before the host and redis-py's options after a ?"
             ) from None
         return _Client(Redis.from_pool(pool), asyncio.Semaphore(pool.max_connections))
-
-
-def _milliseconds(ttl: float) -> int:
-    return max(1, math.ceil(min(ttl * 1000, LONGEST)))
-
-
-def _wire(expected: Expect | Version) -> bytes:
-    return b"" if isinstance(expected, Expect) else expected
-
-
-def _record(answer: Any) -> Record | None:
-    if answer is None:
-        return None
-    data, milliseconds = answer
-    # -1: the key was made without a life, by somebody else.
-    return Record(data, digest(data), milliseconds / 1000 if milliseconds >= 0 else None)

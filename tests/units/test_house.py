@@ -20,6 +20,7 @@ FLOORS = [
     {"_hotpath"},
     {"serializer", "cookie", "config", "session", "merge"},
     {"stores.base"},
+    {"stores.redis_records"},
     {"records"},
     {"commit"},
     {"stores.memory", "stores.null", "stores.sqlite", "stores.redis", "interface"},
