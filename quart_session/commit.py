@@ -262,6 +262,8 @@ class Commit:
         self._seen = session._changes
         if session._origin is None or self._config.absolute_lifetime is not None:
             session._begin()
+        if self._config.protection:
+            session._pin_if_free()
         return self._records.encode_to_store(session._document())
 
     def _saved(self, key: str, data: bytes, version: Version) -> None:
@@ -287,6 +289,7 @@ class Commit:
         session._saved(None)
         session._sid = None  # what is put into it from here on is another session
         session._reserved.pop(METADATA, None)
+        session._pin()
         session._cookie = "remove"
 
     async def _send(self, signal: Signal, sid: str | None = None, **more: Any) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from quart_session.address import HEADERS, read_networks
 from quart_session.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,20 @@ def _is_seconds(value: Any) -> bool:
         and math.isfinite(value)
         and value > 0
     )
+
+
+def _is_proxies(value: Any) -> bool:
+    if isinstance(value, int):
+        return value >= 0
+    if not isinstance(value, list | tuple | set | frozenset) or not value:
+        return False
+    if not all(isinstance(network, str) for network in value):
+        return False
+    try:
+        read_networks(value)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +113,26 @@ class SessionConfig:
         "a positive number of seconds or a timedelta",
         lambda value: _is_seconds(value.total_seconds() if isinstance(value, timedelta) else value),
     )
-    protection: bool = _setting(
-        False, "False; this version does not pin sessions yet", lambda value: value is False
+    protection: Literal[False, True, "delete", "reject", "log"] = _setting(
+        False,
+        "False, True, 'delete', 'reject' or 'log'",
+        lambda value: isinstance(value, bool) or value in ("delete", "reject", "log"),
     )
-    reverse_proxy: bool = _setting(
-        False, "False; this version does not read proxy headers yet", lambda value: value is False
+    protection_ipv4_prefix: int = _setting(
+        32,
+        "a whole number from 8 to 32",
+        lambda value: isinstance(value, int) and 8 <= value <= 32,
+    )
+    reverse_proxy: int | Collection[str] = _setting(
+        False,
+        "False, True, the number of proxies, or a list of their networks such as "
+        "['10.0.0.0/8', 'unix:']",
+        _is_proxies,
+    )
+    reverse_proxy_header: Literal["X-Forwarded-For", "Forwarded"] = _setting(
+        "X-Forwarded-For",
+        "'X-Forwarded-For' or 'Forwarded'",
+        lambda value: value in HEADERS,
     )
 
     instance_path: str = ""

@@ -14,6 +14,7 @@ from werkzeug.routing import RoutingException
 from quart_session import cookie, signals
 from quart_session.commit import Commit, has_changed
 from quart_session.errors import CodecError, ConfigError, SessionError, StoreError
+from quart_session.pin import Pins
 from quart_session.records import Records, is_alive
 from quart_session.serializer import TaggedJSONSerializer
 from quart_session.session import Origin, Phase, ServerSideSession
@@ -60,6 +61,7 @@ class SessionInterface(QuartSessionInterface):
         if not hasattr(self, "serializer"):
             self.serializer = TaggedJSONSerializer(tags=config.tags)
         self.records = Records(store, config, lambda: self.serializer)
+        self.pins = Pins(config, self.records)
         self._last_refresh: dict[str, float] = {}
         self._static_prefixes: tuple[str, ...] = ()
         self._known_views = -1
@@ -127,18 +129,24 @@ class SessionInterface(QuartSessionInterface):
 
     async def _find(self, app: Quart, request: BaseRequestWebsocket) -> ServerSideSession:
         superseded = False
+        client = self.pins.proxies.client_of(request)
         name = self.get_cookie_name(app)
         for sid in cookie.read_ids(app, request, name, self.config.use_signer):
             for key in self.records.looks_for(sid):
                 record = await self.records.find(key)
                 if is_alive(record):
                     session = self.session_class(sid=sid)
-                    if self._take_over(session, sid, key, record):
-                        await self.records.announce(app, signals.session_loaded, sid)
-                        return session
+                    session._client = client
+                    if not self._take_over(session, sid, key, record):
+                        continue
+                    if not await self.pins.admit(app, session):
+                        break
+                    await self.records.announce(app, signals.session_loaded, sid)
+                    return session
                 elif record is not None:
                     superseded = True
-        session = self.session_class(permanent=self.config.permanent, addr=request.remote_addr)
+        session = self.session_class(permanent=self.config.permanent, addr=client.name)
+        session._client = client
         session._superseded = superseded
         return session
 
@@ -157,13 +165,17 @@ class SessionInterface(QuartSessionInterface):
         session._saved(Origin(sid, key, record.data, record.version, expires_at))
         return True
 
-    async def load_again(self, session: ServerSideSession) -> None:
+    async def load_again(self, app: Quart, session: ServerSideSession) -> None:
         """The work of :meth:`ServerSideSession.reload`."""
         if session._origin is None:
             return
         sid = session._origin.sid
         found = await self.records.find_alive(sid)
-        if found is None or not self._take_over(session, sid, *found):
+        if (
+            found is None
+            or not self._take_over(session, sid, *found)
+            or not await self.pins.admit(app, session)
+        ):
             session._load({})
             session._saved(None)
             session._phase = Phase.UNSAVED

@@ -18,7 +18,7 @@ from quart_session.config import SessionConfig
 from quart_session.cookie import is_uuid
 from quart_session.deadline import deadline
 from quart_session.errors import CodecError, SessionTooLarge, StoreError
-from quart_session.stores.base import Record, Store
+from quart_session.stores.base import Record, Store, Version
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -139,6 +139,22 @@ class Records:
             if is_alive(record):
                 return key, record
         return None
+
+    async def remove(self, sid: str, key: str, version: Version) -> None:
+        """End a session without a marker, whatever others write to it meanwhile.
+
+        Their saves find nothing then and are dropped. A marker stays: who left it ended the session
+        before. One of version 3 may be moving just now, so the other place is looked at last.
+        """
+        expected: Version | None = version
+        for place in [key, *(other for other in self.keys_of(sid) if other != key)]:
+            if place != key:
+                record = await self.find(place)
+                expected = record.version if is_alive(record) else None
+            while expected is not None:
+                conflict = await self.call(self.store.delete(place, expected))
+                record = conflict and conflict.record
+                expected = record.version if is_alive(record) else None
 
     def encode(self, document: Any) -> bytes:
         """:raises CodecError: *document* holds something that cannot be stored."""

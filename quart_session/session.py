@@ -15,6 +15,7 @@ from uuid import UUID
 from quart.sessions import SessionMixin
 
 from quart_session._hotpath import new_sid
+from quart_session.address import LOCAL, NOBODY
 from quart_session.errors import SessionUnavailable
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ RESERVED = ("_permanent", "_addr")
 
 METADATA = "_qs"
 """The one key under which later additions of the extension live in the document."""
+
+NO_PIN = (None, False, "", LOCAL)
+"""Values of ``_addr`` that bind a session to no address."""
 
 _IMMUTABLE = frozenset(
     {str, int, bool, float, bytes, type(None), UUID, date, datetime, time, timedelta, Decimal}
@@ -63,7 +67,7 @@ class Home(Protocol):
 
     async def save_now(self, app: Quart, session: ServerSideSession) -> None: ...
 
-    async def load_again(self, session: ServerSideSession) -> None: ...
+    async def load_again(self, app: Quart, session: ServerSideSession) -> None: ...
 
 
 class ServerSideSession(dict[Any, Any], SessionMixin):
@@ -111,6 +115,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._in_websocket = False
         self._home: tuple[Home, Quart] | None = None
         """Where :meth:`save` and :meth:`reload` turn to."""
+        self._client = NOBODY
         self._phase = Phase.OPEN
         self._loss_logged = False
         self._cookie: Literal["set", "remove"] | None = None
@@ -168,6 +173,15 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             metadata = self._reserved.get(METADATA)
             rest = metadata if isinstance(metadata, dict) else {}
             self._reserved[METADATA] = {**rest, "created": int(clock.time())}
+
+    def _pin(self) -> None:
+        """Bind the session to where this request came from, as its id is new."""
+        if self._client.name and "_addr" not in self._my_keys:
+            self._reserved["_addr"] = self._client.name
+
+    def _pin_if_free(self) -> None:
+        if self._reserved.get("_addr") in NO_PIN:
+            self._pin()
 
     def _seconds_to_deadline(self, absolute_lifetime: float | None) -> float | None:
         created = self._created()
@@ -275,7 +289,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
 
     @property
     def addr(self) -> str | Literal[False]:
-        """The client's address when the session began, or ``False``."""
+        """The client's address when the session got its id, or ``False``."""
         self._look()
         addr: str | Literal[False] = self._reserved.get("_addr", False)
         return addr
@@ -323,6 +337,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
                 "regenerate it in a request, before its response"
             )
         self._sid = new_sid()
+        self._pin()
+        self._my_keys.add("_addr")
         self._forced = True
         self._superseded = False
 
@@ -341,6 +357,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._forced = self._cleared = False
         self._my_keys.clear()
         self._reserved.pop(METADATA, None)
+        self._pin()
         dict.clear(self)
 
     async def save(self) -> None:
@@ -366,8 +383,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         """
         self._look()
         if self._home is not None:
-            interface, _ = self._home
-            await interface.load_again(self)
+            interface, app = self._home
+            await interface.load_again(app, self)
 
     # -- looking at it
 

@@ -25,6 +25,10 @@ session_regenerated = _signals.signal("session-regenerated")
 session_destroyed = _signals.signal("session-destroyed")
 """A session's record was removed: it was destroyed, cleared or emptied."""
 
+session_address_changed = _signals.signal("session-address-changed")
+"""A session was used from another address than its own; ``address`` is that one, and ``mode`` what
+``SESSION_PROTECTION`` did about it: "delete", "reject" or "log"."""
+
 session_conflict = _signals.signal("session-conflict")
 """Another request had changed the session; both changes are merged and the save is tried again."""
 

@@ -10,7 +10,7 @@ import quart_session
 PACKAGE = Path(quart_session.__file__).parent
 
 FLOORS = [
-    {"errors", "deadline", "signals"},
+    {"errors", "deadline", "signals", "address"},
     {"_pure.refusals", "_pure.ids", "_pure.tags"},
     {"_pure.text"},
     {"_pure.registry"},
@@ -22,7 +22,7 @@ FLOORS = [
     {"stores.base"},
     {"stores.redis_records"},
     {"records"},
-    {"commit"},
+    {"commit", "pin"},
     {"stores.memory", "stores.null", "stores.sqlite", "stores.redis", "interface"},
     {"stores"},
     {"sessions", "extension"},
