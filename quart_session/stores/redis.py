@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from inspect import iscoroutinefunction
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
-from urllib.parse import urlsplit
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.client import NEVER_DECODE
-from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
-from quart_session.deadline import Patience, deadline
 from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.redis_batches import Batches, Call, WayThroughCluster, WayThroughPool
+from quart_session.stores.redis_clients import client_for, refuse_old_clusters, without_secrets
 from quart_session.stores.redis_records import RedisRecords, UnknownScript
 
 if TYPE_CHECKING:
@@ -24,39 +21,25 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "redis://localhost:6379"
 
-# One process is served no faster by more of them; `?max_connections=` in the URL changes it.
-CONNECTIONS = 16
+RIGHTS = "+get +set +del +pexpire +pttl +eval +evalsha"
+"""What an ACL has to allow, for keys that begin with ``SESSION_KEY_PREFIX``."""
 
 
 class _Client(NamedTuple):
-    redis: Any
-    turn: AbstractAsyncContextManager[None]
-    """What to wait for before a command, so that all get their turn in order. redis-py's own
-    blocking pool is not fair: at 64 callers some wait for a second while others go round."""
-
-
-class _Pool(ConnectionPool):
-    """A pool that knows a connection which was reset while it was idle.
-
-    redis-py sees only those that were closed in order, and would write to the others. asyncio of
-    Python 3.12 and 3.13.0 then watches a file number that soon belongs to something else, which
-    hangs.
-    """
-
-    async def ensure_connection(self, connection: Any) -> None:
-        writer = connection._writer
-        if writer is not None and writer.is_closing():
-            await connection.disconnect(nowait=True)
-        await super().ensure_connection(connection)
+    redis: Redis | RedisCluster
+    batches: Batches
 
 
 class RedisStore(RedisRecords):
     """Keeps each record as a plain value, which expires by itself. Every call is one round trip.
 
     :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, by default the server of this
-        machine. Arguments of redis-py's connections may follow, ``?max_connections=10``.
-    :param client: a ``redis.asyncio`` client to use in place of *url*, whatever its options. It
-        belongs to the one event loop where it is used, and is never closed.
+        machine; ``redis+cluster://host,host`` or ``redis+sentinel://host,host/service``, each with
+        ``rediss`` as well. Arguments of redis-py's connections may follow,
+        ``?max_connections=10``.
+    :param client: a ``redis.asyncio`` client, ``Redis`` or ``RedisCluster``, to use in place of
+        *url*, whatever its options. It belongs to the one event loop where it is used, and is
+        never closed.
     :param timeout: seconds that a call may take, with all that belongs to it: a new connection, a
         second attempt. The wait for one of the connections counts only while the server answers
         nobody, so many callers at once are no outage.
@@ -68,19 +51,15 @@ class RedisStore(RedisRecords):
     timely: ClassVar[bool] = True
 
     def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:
-        if client is not None and not iscoroutinefunction(getattr(client, "execute_command", None)):
-            raise ConfigError(
-                f"SESSION_REDIS = {type(client).__module__}.{type(client).__qualname__} instance: "
-                "expected a client of redis.asyncio"
-            )
         self._url = url or DEFAULT_URL
         self._client = client
         self._timeout = timeout
-        self._patience = Patience(timeout)
         # An asyncio client works in one event loop only.
         self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
         if client is None:
-            self._make_client()  # says what is wrong with the URL; connects nowhere
+            client_for(self._url, timeout)  # says what is wrong with the URL; connects nowhere
+        else:
+            _check(client)
 
     @classmethod
     def from_config(cls, config: SessionConfig) -> RedisStore:
@@ -100,40 +79,30 @@ class RedisStore(RedisRecords):
             client = self._clients.pop(asyncio.get_running_loop(), None)
         except RuntimeError:  # Trio, where nothing can have been opened
             return
-        if client is not None:
+        if client is None:
+            return
+        await client.batches.finish()
+        if client.redis is not self._client:
             # A connection that is broken already has nothing to tell.
             with suppress(RedisError, OSError):
                 await client.redis.aclose()
 
     async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
-        # All commands leave here. Each has a second attempt if its connection broke, as connections
-        # do that a server or a firewall closed while they were idle.
-        client, turn = self._running_client()
-        began = time.monotonic()
+        batches = self._running_client().batches
+        call = Call(args, repeat_with)
         try:
-            async with turn:
-                # The clock for all of it: redis-py's own time-outs are for each single step.
-                async with deadline(self._patience.left(began)):
-                    try:
-                        answer = await client.execute_command(*args, **{NEVER_DECODE: True})
-                    except ConnectionError:
-                        answer = await client.execute_command(
-                            *args, *repeat_with, **{NEVER_DECODE: True}
-                        )
-                self._patience.answered()
-                return answer
+            return await batches.ask(call)
         except TimeoutError as error:
-            self._patience.timed_out()
             raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
         except NoScriptError as error:
-            raise UnknownScript(f"{self._name} has lost a script") from error
+            raise UnknownScript(f"{self._name} has lost a script", call.repeated) from error
         except ResponseError as error:
             # Some servers repeat the arguments, and those are keys and data.
             reason, _, arguments = str(error).partition(", with args")
             raise StoreError(
-                f"{self._name} refused {args[0]}: {type(error).__name__}: {reason}"
+                f"{self._name} refused {args[0]}: {type(error).__name__}: {reason}{_hint(reason)}"
             ) from (None if arguments else error)
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
         except RuntimeError as error:
             # That is how asyncio puts it.
@@ -149,9 +118,7 @@ class RedisStore(RedisRecords):
         """What errors call the server; without user and password."""
         if self._client is not None:
             return "the Redis client in SESSION_REDIS"
-        parts = urlsplit(self._url)
-        address = parts.netloc.rpartition("@")[2]
-        return f"Redis at {parts.scheme}://{address}{parts.path}"
+        return f"Redis at {without_secrets(self._url)}"
 
     def _running_client(self) -> _Client:
         try:
@@ -160,34 +127,38 @@ class RedisStore(RedisRecords):
             raise StoreError(
                 "the redis store runs under asyncio; it does not support Trio yet"
             ) from error
-        if self._client is not None:
-            return _Client(self._client, nullcontext())
         client = self._clients.get(loop)
         if client is None:
             # A loop that ended without a call of close() is not kept alive by its client.
             for other in list(self._clients):
                 if other.is_closed():
                     self._clients.pop(other, None)
-            client = self._clients[loop] = self._make_client()
+            redis = self._client or client_for(self._url, self._timeout)
+            client = self._clients[loop] = _Client(redis, Batches(_way(redis), self._timeout))
         return client
 
-    def _make_client(self) -> _Client:
-        try:
-            pool = _Pool.from_url(
-                self._url,
-                max_connections=CONNECTIONS,
-                socket_timeout=None,  # _command has the clock
-                socket_connect_timeout=None,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
-            # Looks at the options; connects nowhere.
-            pool.make_connection()  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError):
-            # Their messages may quote the URL, and that may hold a password.
-            raise ConfigError(
-                "SESSION_URI cannot be read: expected redis://host:port/database, "
-                "rediss://host:port/database or unix:///path/to/socket, "
-                "with user:password@ before the host and redis-py's options after a ?"
-            ) from None
-        return _Client(Redis.from_pool(pool), asyncio.Semaphore(pool.max_connections))
+
+def _way(redis: Redis | RedisCluster) -> WayThroughPool | WayThroughCluster:
+    if isinstance(redis, RedisCluster):
+        return WayThroughCluster(redis)
+    behind_sentinels = isinstance(redis.connection_pool, SentinelConnectionPool)
+    return WayThroughPool(redis, patient=behind_sentinels)
+
+
+def _check(client: object) -> None:
+    """:raises ConfigError: *client* cannot be used."""
+    if isinstance(client, RedisCluster):
+        refuse_old_clusters()
+    elif not isinstance(client, Redis):
+        hint = "; take what its master_for() gives" if isinstance(client, Sentinel) else ""
+        raise ConfigError(
+            f"SESSION_REDIS = {type(client).__module__}.{type(client).__qualname__} instance: "
+            f"expected a client of redis.asyncio, Redis or RedisCluster{hint}"
+        )
+
+
+def _hint(reason: str) -> str:
+    """What to do about a refusal, as far as it is known."""
+    if "permission" in reason or "can't run this command" in reason:
+        return f"; the user needs {RIGHTS}, and ~session:* or what SESSION_KEY_PREFIX is"
+    return ""

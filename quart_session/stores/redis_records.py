@@ -66,7 +66,14 @@ return 1
 
 
 class UnknownScript(StoreError):
-    """The server is new or was restarted, and has not seen this script."""
+    """The server is new or was restarted, and has not seen this script.
+
+    :param repeated: this was a second attempt, and another server may have run the first.
+    """
+
+    def __init__(self, message: str, repeated: bool = False) -> None:
+        super().__init__(message)
+        self.repeated = repeated
 
 
 class RedisRecords(Store):
@@ -105,13 +112,18 @@ class RedisRecords(Store):
     async def touch(self, key: str, ttl: float) -> bool:
         return bool(await self._command("PEXPIRE", key, _milliseconds(ttl)))
 
-    async def _run(self, script: _Script, key: str, *args: Any, **options: Any) -> Any:
+    async def _run(
+        self, script: _Script, key: str, *args: Any, repeat_with: tuple[Any, ...] = ()
+    ) -> Any:
         try:
-            return await self._command("EVALSHA", script.sha, 1, key, *args, **options)
-        except UnknownScript:
-            pass
+            return await self._command(
+                "EVALSHA", script.sha, 1, key, *args, repeat_with=repeat_with
+            )
+        except UnknownScript as error:
+            if error.repeated:
+                args += repeat_with
         # EVAL makes the server remember the script.
-        return await self._command("EVAL", script.source, 1, key, *args, **options)
+        return await self._command("EVAL", script.source, 1, key, *args, repeat_with=repeat_with)
 
 
 def _milliseconds(ttl: float) -> int:

@@ -15,7 +15,7 @@ from servers import RedisServer
 from tcp_proxy import Proxy
 
 from quart_session import signals
-from quart_session.stores.redis import SET
+from quart_session.stores.redis_records import SET
 from quart_session.testing import gather
 
 pytestmark = pytest.mark.anyio
