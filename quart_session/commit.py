@@ -11,17 +11,32 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from random import uniform
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from quart_session import signals
-from quart_session.errors import SessionConflict
+from quart_session._hotpath import new_sid
+from quart_session.attempts import Attempts
+from quart_session.errors import SessionConflict, SessionError
 from quart_session.merge import changed_keys, merge
-from quart_session.records import MARKER, MARKER_LIFE, VACANT, Records, is_alive
-from quart_session.session import METADATA, RESERVED, Origin, ServerSideSession
-from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Version
+from quart_session.records import Found, Records
+from quart_session.remains import (
+    MARKER,
+    VACANT,
+    is_alive,
+    is_left_over,
+    life_of,
+    renewed_as,
+    renewed_id,
+)
+from quart_session.session import (
+    METADATA,
+    RESERVED,
+    Origin,
+    ServerSideSession,
+    check_user_id,
+)
+from quart_session.stores.base import ABSENT, Conflict, Expect, Record, Version
+from quart_session.users import UserIndex, claimed_by
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -31,31 +46,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("quart_session")
 
-PAUSE = 0.002
-"""Seconds, about, between two tries of a save that others came before; it grows with each try."""
-
-LONGEST_PAUSE = 0.05
-
 
 class Commit:
     """One save of one session."""
 
     def __init__(
-        self, records: Records, config: SessionConfig, app: Quart, session: ServerSideSession
+        self,
+        records: Records,
+        users: UserIndex,
+        config: SessionConfig,
+        app: Quart,
+        session: ServerSideSession,
     ) -> None:
         self._records = records
+        self._users = users
         self._config = config
         self._app = app
         self._session = session
-        self._deadline = float("inf")
-        self._tries = 0
+        self._attempts = Attempts(config.timeout)
         self._seen = 0
+        self._ends: float | None = None
+        """When the record ends that is written now; ``None``: after a whole lifetime."""
+        self._renews = False
+        """Whether the new id of the session is not the application's wish."""
+        self._noted: tuple[str, str] | None = None
+        """The user whose index has the session, and the key under which it has it."""
 
     async def create(self) -> None:
         """Store a session that is not stored yet."""
         session = self._session
-        data = self._encode()
         key = self._records.keys_of(session._ensure_sid())[0]
+        data = await self._encode(key)
         version = await self._set(key, data, ABSENT)
         if isinstance(version, Conflict):
             # A save whose answer was lost and that is now repeated finds its own record.
@@ -63,28 +84,52 @@ class Commit:
                 raise SessionConflict("The id of a new session is taken; it was not saved")
             version = version.record.version
         self._saved(key, data, version)
+        await self._keep_index(before=None)
         await self._send(signals.session_created)
         await self._send(signals.session_saved)
 
-    async def update(self, origin: Origin) -> bool:
+    async def update(self, origin: Origin, extend: bool) -> bool:
         """Store what was changed in an existing session.
 
         Returns False if it was destroyed meanwhile; then nothing is stored.
+
+        :param extend: whether the session gets a whole lifetime, or keeps the end that it has.
         """
+        self._ends = None if extend else origin.expires_at
+        alive = await self._save(origin)
+        if not alive:
+            await self.drop()
+        return alive
+
+    async def renew(self, origin: Origin) -> bool:
+        """Give the session a new id, and store what was changed; False if it was destroyed.
+
+        Requests that are under way with the old id find the session for a short while.
+        """
+        self._renews = True
+        self._session._sid = new_sid()
+        try:
+            return await self._save(origin)
+        except BaseException:
+            self._session._sid = origin.sid
+            raise
+
+    async def _save(self, origin: Origin) -> bool:
         session = self._session
+        self._noted = origin.noted
         if session._cleared and session._is_empty():
             alive = await self.destroy(origin)
             if alive:
                 self._removed()
-        else:
-            key = self._records.keys_of(session._ensure_sid())[0]
-            async with self._turn(origin):
-                if key == origin.key:
-                    alive = await self._write(key, origin.version)
-                else:
-                    alive = await self._move(origin, key)
-        if not alive:
-            await self.drop()
+            return alive
+        key = self._records.keys_of(session._ensure_sid())[0]
+        async with self._turn(origin):
+            if key == origin.key:
+                alive = await self._write(key, origin.version)
+            else:
+                alive = await self._move(origin, key)
+        if alive:
+            await self._keep_index(origin.noted)
         return alive
 
     async def destroy(self, origin: Origin) -> bool:
@@ -93,15 +138,18 @@ class Commit:
         Returns False if another request had done so before.
         """
         async with self._turn(origin):
+            sid = origin.sid
             key, version = self._place_to_end(origin)
             vacant = False
             while isinstance(result := await self._set(key, MARKER, version), Conflict):
-                there = result.record
-                if there is None or there.data == MARKER:
+                there = await self._follow(sid, key, result.record)
+                if there is None:
                     return False
-                version, vacant = there.version, there.data == VACANT
-                await self._pause()
-        await self._end(origin.sid, key)
+                sid, key, version = there.sid, there.key, there.record.version
+                vacant = there.record.data == VACANT
+                await self._attempts.pause()
+        await self._end(sid, key)
+        await self._forget(origin.noted)
         return not vacant
 
     async def drop(self) -> None:
@@ -115,47 +163,56 @@ class Commit:
         records, ttl = self._records, self.ttl()
         if not await records.call(records.store.touch(origin.key, ttl)):
             return False
-        # If the session was superseded a moment ago, the touch was given to its marker.
+        # If the session was superseded a moment ago, the touch was given to what is left of it.
         record = await records.find(origin.key)
         if not is_alive(record):
             if record is not None:
                 await self._set(origin.key, record.data, record.version)
             return False
         origin.expires_at = time.time() + ttl
+        self._noted = origin.noted
+        await self._keep_index(origin.noted)
         return True
 
     def ttl(self) -> float:
-        """Seconds: the lifetime, but not beyond the absolute deadline."""
+        """Seconds that the session has from now on, but not beyond the absolute deadline."""
         ttl = self._app.permanent_session_lifetime.total_seconds()
+        if self._ends is not None:
+            ttl = min(ttl, self._ends - time.time())
         if (left := self._session._seconds_to_deadline(self._config.absolute_lifetime)) is not None:
-            ttl = max(min(ttl, left), 0.001)
-        return ttl
+            ttl = min(ttl, left)
+        return max(ttl, 0.001)
 
     @asynccontextmanager
     async def _turn(self, origin: Origin) -> AsyncIterator[None]:
         async with self._records.turn(origin.key):
-            self._deadline = time.monotonic() + self._config.timeout
+            self._attempts = Attempts(self._config.timeout)
             yield
 
     async def _write(self, key: str, expected: Version) -> bool:
         """Write under the key that the session has, merging as often as it takes."""
         session = self._session
         while True:
-            data = VACANT if session._is_empty() else self._encode()
+            data = VACANT if session._is_empty() else await self._encode(key)
             result = await self._set(key, data, expected)
             if not isinstance(result, Conflict):
                 break
-            theirs = result.record
-            if theirs is None or theirs.data == MARKER:
+            there = await self._follow(session._ensure_sid(), key, result.record)
+            if there is None:
                 return False
-            if theirs.data == data:  # our own write, its answer was lost; or others did the same
-                result = theirs.version
+            if there.key != key:
+                session._sid, key = there.sid, there.key
+                session._cookie = "set"
+            elif (
+                there.record.data == data
+            ):  # our own write, its answer was lost; or others' like it
+                result = there.record.version
                 if data == VACANT:
                     session._saved(None)
                     return True
                 break
-            await self._merge(theirs.data)
-            expected = theirs.version
+            await self._merge(there.record)
+            expected = there.record.version
 
         if data == VACANT:
             await self._end(session._ensure_sid(), key)
@@ -171,7 +228,7 @@ class Commit:
         A session gets a new key with a new id; one of version 3, with its first save.
         """
         session, records = self._session, self._records
-        is_new_id = origin.sid != session._ensure_sid()
+        old_sid, is_new_id = origin.sid, origin.sid != session._ensure_sid()
         written: Version | None = None
         old_key: str
         expected: Version | Expect
@@ -180,46 +237,63 @@ class Commit:
             old_key, expected = self._place_to_end(origin)
         while True:
             if not session._is_empty():
-                data = self._encode()
-                result = await self._set(key, data, ABSENT if written is None else ANY)
+                data = await self._encode(key)
+                result = await self._set(key, data, written or ABSENT)
                 if isinstance(result, Conflict):
                     there = result.record
                     if not is_alive(there):
                         return False
                     if not is_new_id:  # another request has moved this session of version 3
                         if there.data != data:
-                            await self._merge(there.data)
+                            await self._merge(there)
                         return await self._write(key, there.version)
                     result = there.version
                 written = result
-            ended = await self._set(old_key, MARKER, expected)
+            left = MARKER
+            if self._renews and not session._is_empty():
+                left = renewed_as(session._ensure_sid(), old_sid)
+            ended = await self._set(old_key, left, expected)
             if not isinstance(ended, Conflict):
                 break
-            theirs = ended.record
-            if theirs is None or theirs.data == MARKER:
-                await self._take_back(key, written)
-                return False
             try:
-                await self._merge(theirs.data)
+                found = await self._follow(old_sid, old_key, ended.record)
+                if found is None:
+                    await self._take_back(key, written)
+                    return False
+                await self._merge(found.record)
+                if found.key != old_key and self._renews:  # another request has just done it
+                    await self._take_back(key, written)
+                    session._sid, session._cookie = found.sid, "set"
+                    return await self._write(found.key, found.record.version)
             except Exception:
                 await self._take_back(key, written)
                 raise
-            expected = theirs.version
+            old_sid, old_key, expected = found.sid, found.key, found.record.version
 
         if session._is_empty():  # from the start, or since others deleted what this request kept
             await self._take_back(key, written)
-            await self._end(origin.sid, old_key)
+            await self._end(old_sid, old_key)
             self._removed()
             return True
         assert written is not None
         if is_new_id:
-            await self._clean_up(origin.sid, old_key)
+            await self._clean_up(old_sid, old_key)
         self._saved(key, data, written)
         if is_new_id:
-            old = records.fingerprint(self._app, origin.sid)
+            old = records.fingerprint(self._app, old_sid)
             await self._send(signals.session_regenerated, old_fingerprint=old)
         await self._send(signals.session_saved)
         return True
+
+    async def _follow(self, sid: str, key: str, there: Record | None) -> Found | None:
+        """Where a session is in whose place something else was found; ``None`` if it ended."""
+        if there is not None and (new_sid := renewed_id(there.data, sid)) is not None:
+            found = await self._records.look_up(new_sid)
+        else:
+            found = None if there is None else Found(sid, key, there)
+        if found is None or (found.record.data != VACANT and is_left_over(found.record.data)):
+            return None
+        return found
 
     def _place_to_end(self, origin: Origin) -> tuple[str, Version | Expect]:
         """Where to put the marker that ends a session, and what has to be there.
@@ -234,44 +308,83 @@ class Commit:
         if written is not None:
             await self._records.call(self._records.store.delete(key, written))
 
-    async def _merge(self, theirs: bytes) -> None:
+    async def _merge(self, theirs: Record) -> None:
         """Put this request's changes into what another one stored, after a short pause."""
         session = self._session
         await self._send(signals.session_conflict)
-        await self._pause()
-        document = session._reserved if theirs == VACANT else self._records.decode(theirs)
+        await self._attempts.pause()
+        if theirs.data == VACANT:
+            document = session._reserved
+            session._cookie = "set"  # the other response removes it
+        else:
+            document = self._records.decode(theirs.data)
+            if self._ends is not None and theirs.expires_in is not None:
+                self._ends = max(self._ends, time.time() + theirs.expires_in)
         mine = session._my_keys
         if session._cleared:  # every key of the application is this request's
             mine = mine | dict.keys(session)
             document = {key: document[key] for key in (*RESERVED, METADATA) if key in document}
         session._load(merge(session._document(), document, mine))
 
-    async def _pause(self) -> None:
-        if time.monotonic() > self._deadline:
-            raise SessionConflict("Other requests kept changing the session; it was not saved")
-        if self._tries:  # the first one is most often the last
-            await anyio.sleep(uniform(0, min(PAUSE * self._tries, LONGEST_PAUSE)))
-        self._tries += 1
-
     async def _set(self, key: str, data: bytes, expected: Version | Expect) -> Version | Conflict:
-        ttl = MARKER_LIFE if data in (MARKER, VACANT) else self.ttl()
+        ttl = life_of(data) if is_left_over(data) else self.ttl()
         return await self._records.call(self._records.store.set(key, data, ttl, expected))
 
-    def _encode(self) -> bytes:
+    async def _encode(self, key: str) -> bytes:
+        """The document that is about to be stored under *key*, noted among those of its user."""
         session = self._session
         self._seen = session._changes
         if session._origin is None or self._config.absolute_lifetime is not None:
             session._begin()
         if self._config.protection:
             session._pin_if_free()
-        return self._records.encode_to_store(session._document())
+        if self._config.renew_after is not None and session._is_moving():
+            session._describe(renewed=int(time.time()))
+        document = session._document()
+        data = self._records.encode_to_store(document)
+        user_id = claimed_by(document, self._config.user_key)
+        if user_id is not None and (noted := (check_user_id(user_id), key)) != self._noted:
+            await self._users.add(*noted, session._user_note(), self.ttl())
+            self._noted = noted
+        return data
 
     def _saved(self, key: str, data: bytes, version: Version) -> None:
         session = self._session
+        extended = self._ends is None and session._reserved.get("_permanent")
+        if (
+            session._origin is None
+            or session._is_moving()
+            or extended
+            or "_permanent" in session._my_keys
+        ):
+            session._cookie = "set"
         expires_at = time.time() + self.ttl()
-        origin = Origin(session._ensure_sid(), key, data, version, expires_at)
+        origin = Origin(session._ensure_sid(), key, data, version, expires_at, self._noted)
         session._saved(origin, everything=session._changes == self._seen)
-        session._cookie = "set"
+
+    async def _keep_index(self, before: tuple[str, str] | None) -> None:
+        """Bring the index of the session's user up to date, after the session itself is."""
+        session = self._session
+        now = None if session._origin is None else session._origin.noted
+        if before != now:
+            await self._forget(before)
+        if now is None:
+            return
+        try:
+            if before != now:
+                await self._users.limit(self._app, now[0])
+            elif self._ends is None:
+                await self._users.keep(*now, session._user_note(), self.ttl())
+        except SessionError as error:
+            logger.error("The index of a user's sessions was not kept: %s", error)
+
+    async def _forget(self, noted: tuple[str, str] | None) -> None:
+        """Take a session that is gone out of the index of its user, where it is only a hint."""
+        if noted is not None:
+            try:
+                await self._users.remove(noted[0], [noted[1]])
+            except SessionError as error:
+                logger.warning("A session stays in the index of its user: %s", error)
 
     async def _end(self, sid: str, key: str) -> None:
         """Complete the removal of a session."""

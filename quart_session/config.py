@@ -38,6 +38,11 @@ def _flag(default: bool) -> Any:
     return _setting(default, "True or False", lambda value: isinstance(value, bool))
 
 
+def _seconds(value: Any) -> Any:
+    """A timedelta as seconds, anything else as it is."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
 def _is_seconds(value: Any) -> bool:
     return (
         isinstance(value, int | float)
@@ -111,7 +116,20 @@ class SessionConfig:
     absolute_lifetime: float | None = _setting(
         None,
         "a positive number of seconds or a timedelta",
-        lambda value: _is_seconds(value.total_seconds() if isinstance(value, timedelta) else value),
+        lambda value: _is_seconds(_seconds(value)),
+    )
+    renew_after: float | None = _setting(
+        None,
+        "a number of seconds or a timedelta, a minute at least",
+        lambda value: _is_seconds(_seconds(value)) and _seconds(value) >= 60,
+    )
+    user_key: str | None = _setting(
+        None, "the name of a key of the session", lambda value: isinstance(value, str)
+    )
+    max_per_user: int | None = _setting(
+        None,
+        "a positive whole number",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
     )
     protection: Literal[False, True, "delete", "reject", "log"] = _setting(
         False,
@@ -174,9 +192,7 @@ class SessionConfig:
                 raise ConfigError(
                     f"{key} = {shown} is not allowed: it takes {setting.metadata['allowed']}"
                 )
-            settings[setting.name] = (
-                value.total_seconds() if isinstance(value, timedelta) else value
-            )
+            settings[setting.name] = _seconds(value)
         _hint_at_misspellings(given)
         return cls(**settings, instance_path=instance_path)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quart import Websocket, current_app
+from quart import Websocket, current_app, has_request_context, has_websocket_context
+from quart.globals import session as current_session
 from quart.sessions import SessionInterface as QuartSessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
@@ -15,12 +17,16 @@ from quart_session import cookie, signals
 from quart_session.commit import Commit, has_changed
 from quart_session.errors import CodecError, ConfigError, SessionError, StoreError
 from quart_session.pin import Pins
-from quart_session.records import Records, is_alive
+from quart_session.records import Found, Records
+from quart_session.remains import is_alive
 from quart_session.serializer import TaggedJSONSerializer
-from quart_session.session import Origin, Phase, ServerSideSession
-from quart_session.stores.base import Record, Store
+from quart_session.session import Origin, Phase, ServerSideSession, check_user_id
+from quart_session.stores.base import Store
+from quart_session.users import SessionHandle, UserIndex, handle_of, user_of
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from quart import Quart
     from quart.sessions import SessionMixin
     from quart.wrappers import Response
@@ -34,11 +40,18 @@ logger = logging.getLogger("quart_session")
 REFRESH_BELOW = 0.9
 """A life is extended only when less than this share of it is left."""
 
+ROUNDING = 1.0
+"""Seconds by which a backend may round a life up. One that is longer still is cut: since it began,
+the lifetime was made shorter."""
+
 REFRESH_UNKNOWN = 60.0
 """Seconds between two extensions where the backend cannot tell how much is left."""
 
 REFRESH_KEPT = 100_000
 """So many of those are remembered; then all are forgotten, which costs one extension each."""
+
+LONGEST_AGENT = 200
+"""Characters of a ``User-Agent`` that are kept for the page that lists a user's sessions."""
 
 
 class SessionInterface(QuartSessionInterface):
@@ -62,6 +75,9 @@ class SessionInterface(QuartSessionInterface):
             self.serializer = TaggedJSONSerializer(tags=config.tags)
         self.records = Records(store, config, lambda: self.serializer)
         self.pins = Pins(config, self.records)
+        self.users = UserIndex(self.records, config)
+        if config.user_key is not None or config.max_per_user is not None:
+            self.check_user_index()
         self._last_refresh: dict[str, float] = {}
         self._static_prefixes: tuple[str, ...] = ()
         self._known_views = -1
@@ -125,6 +141,7 @@ class SessionInterface(QuartSessionInterface):
             session._phase = Phase.UNSAVED
         session._in_websocket = isinstance(request, Websocket)
         session._home = (self, app)
+        session._user_agent = partial(_user_agent, request)
         return session
 
     async def _find(self, app: Quart, request: BaseRequestWebsocket) -> ServerSideSession:
@@ -132,26 +149,26 @@ class SessionInterface(QuartSessionInterface):
         client = self.pins.proxies.client_of(request)
         name = self.get_cookie_name(app)
         for sid in cookie.read_ids(app, request, name, self.config.use_signer):
-            for key in self.records.looks_for(sid):
-                record = await self.records.find(key)
-                if is_alive(record):
-                    session = self.session_class(sid=sid)
-                    session._client = client
-                    if not self._take_over(session, sid, key, record):
-                        continue
-                    if not await self.pins.admit(app, session):
-                        break
-                    await self.records.announce(app, signals.session_loaded, sid)
-                    return session
-                elif record is not None:
-                    superseded = True
+            found = await self.records.look_up(sid)
+            if found is None:
+                continue
+            if not is_alive(found.record):
+                superseded = True
+                continue
+            session = self.session_class(sid=found.sid)
+            session._client = client
+            if self._take_over(session, found) and await self.pins.admit(app, session):
+                session._renewed = found.sid != sid
+                await self.records.announce(app, signals.session_loaded, found.sid)
+                return session
         session = self.session_class(permanent=self.config.permanent, addr=client.name)
         session._client = client
         session._superseded = superseded
         return session
 
-    def _take_over(self, session: ServerSideSession, sid: str, key: str, record: Record) -> bool:
-        """Let *session* be what *record* holds; False if that is no session any more."""
+    def _take_over(self, session: ServerSideSession, found: Found) -> bool:
+        """Let *session* be what was found; False if that is no session any more."""
+        sid, key, record = found
         try:
             session._load(self.records.decode(record.data))
         except CodecError:
@@ -162,18 +179,20 @@ class SessionInterface(QuartSessionInterface):
             return False
         expires_at = None if record.expires_in is None else time.time() + record.expires_in
         session._sid = sid  # a regenerate() that was not saved is forgotten, too
-        session._saved(Origin(sid, key, record.data, record.version, expires_at))
+        user_id = user_of(session._document(), self.config.user_key)
+        noted = None if user_id is None else (user_id, key)
+        session._saved(Origin(sid, key, record.data, record.version, expires_at, noted))
         return True
 
     async def load_again(self, app: Quart, session: ServerSideSession) -> None:
         """The work of :meth:`ServerSideSession.reload`."""
         if session._origin is None:
             return
-        sid = session._origin.sid
-        found = await self.records.find_alive(sid)
+        found = await self.records.look_up(session._origin.sid)
         if (
             found is None
-            or not self._take_over(session, sid, *found)
+            or not is_alive(found.record)
+            or not self._take_over(session, found)
             or not await self.pins.admit(app, session)
         ):
             session._load({})
@@ -245,7 +264,7 @@ class SessionInterface(QuartSessionInterface):
         self, app: Quart, session: ServerSideSession, response: Response | WerkzeugResponse | None
     ) -> bool:
         """Bring the store up to date; False if the session was destroyed meanwhile."""
-        commit = Commit(self.records, self.config, app, session)
+        commit = Commit(self.records, self.users, self.config, app, session)
         if session._doomed is not None:
             if not await commit.destroy(session._doomed):
                 session._cookie = None
@@ -263,10 +282,46 @@ class SessionInterface(QuartSessionInterface):
             if self._is_worth_storing(session, response):
                 await commit.create()
             return True
-        if has_changed(self.records, session, origin):
-            return await commit.update(origin)
-        await self._refresh(app, session, origin, commit, response)
-        return True
+        changed = has_changed(self.records, session, origin)
+        if self._is_renewal_due(session, origin, response):
+            return await self._renew(session, origin, commit, changed)
+        if changed:
+            alive = await commit.update(origin, self._is_refresh_due(origin, commit.ttl()))
+        else:
+            await self._refresh(app, session, origin, commit, response)
+            alive = not session._renewed or is_alive(await self.records.find(origin.key))
+        if alive and session._renewed:  # the response that told the browser may have got lost
+            session._cookie = session._cookie or "set"
+        return alive
+
+    def _is_renewal_due(
+        self,
+        session: ServerSideSession,
+        origin: Origin,
+        response: Response | WerkzeugResponse | None,
+    ) -> bool:
+        """Whether the session has had its id for longer than ``SESSION_RENEW_AFTER``."""
+        if self.config.renew_after is None or session._in_websocket or session._is_moving():
+            return False
+        if response is None or cookie.is_public(response):
+            return False
+        since = session._time("renewed") or session._time("created") or 0
+        return time.time() - since > self.config.renew_after
+
+    async def _renew(
+        self, session: ServerSideSession, origin: Origin, commit: Commit, changed: bool
+    ) -> bool:
+        """Give the session a new id; if that fails, a request that changed nothing does not."""
+        try:
+            alive = await commit.renew(origin)
+        except SessionError as error:
+            if changed:
+                raise
+            logger.warning("A session did not get a new id: %s", error)
+            return True
+        if changed and not alive:
+            await commit.drop()
+        return alive
 
     def _is_worth_storing(
         self, session: ServerSideSession, response: Response | WerkzeugResponse | None
@@ -308,7 +363,8 @@ class SessionInterface(QuartSessionInterface):
 
     def _is_refresh_due(self, origin: Origin, ttl: float) -> bool:
         if origin.expires_at is not None:
-            return origin.expires_at - time.time() < REFRESH_BELOW * ttl
+            left = origin.expires_at - time.time()
+            return not REFRESH_BELOW * ttl <= left <= ttl + ROUNDING
         now = time.monotonic()
         if now - self._last_refresh.get(origin.key, -REFRESH_UNKNOWN) < REFRESH_UNKNOWN:
             return False
@@ -330,6 +386,79 @@ class SessionInterface(QuartSessionInterface):
             cookie.remove_cookie(app, self, response)
         if session._accessed or session._cookie:
             cookie.keep_from_caches(response)
+
+    # -- the sessions of a user
+
+    async def sessions_of(self, user_id: str | int | UUID) -> list[SessionHandle]:
+        """The sessions that are bound to a user, those bound last come last.
+
+        :raises ConfigError: the backend may drop records early, so it cannot tell.
+        :raises StoreError: the backend failed.
+
+        .. versionadded:: 4.0
+        """
+        self.check_user_index()
+        app = _running_app()
+        user = check_user_id(user_id)
+        current = self._current_key()
+        lifetime = app.permanent_session_lifetime.total_seconds()
+        return [
+            handle_of(
+                session,
+                user,
+                self.records.fingerprint_of(app, session.key),
+                session.key == current,
+                lifetime,
+            )
+            for session in await self.users.alive(user)
+        ]
+
+    async def revoke(self, handle: SessionHandle) -> bool:
+        """End one session at once; False if it had ended before.
+
+        Nothing that still runs can bring it back. A websocket that uses it learns of it by
+        ``await session.reload()`` and by the signal ``session_revoked``.
+
+        :raises StoreError: the backend failed.
+
+        .. versionadded:: 4.0
+        """
+        app = _running_app()
+        return await self.users.revoke(app, handle.user_id, [handle.key]) > 0
+
+    async def revoke_all(self, user_id: str | int | UUID, except_current: bool = False) -> int:
+        """End all sessions of a user at once, for example when the password was changed.
+
+        :param except_current: whether the session of the running request lives on.
+        :returns: how many ended.
+        :raises ConfigError: the backend may drop records early, so it cannot tell which there are.
+        :raises StoreError: the backend failed; call it again, some may be left.
+
+        .. versionadded:: 4.0
+        """
+        self.check_user_index()
+        app = _running_app()
+        current = self._current_key() if except_current else None
+        return await self.users.revoke_all(
+            app, check_user_id(user_id), [current] if current else []
+        )
+
+    def check_user_index(self) -> None:
+        """:raises ConfigError: the backend may drop records early."""
+        if self.store.evicts:
+            raise ConfigError(
+                f"{type(self.store).__name__} may drop records early, so it cannot tell which "
+                "sessions a user has: choose another SESSION_TYPE, or do without bind(), "
+                "SESSION_USER_KEY and SESSION_MAX_PER_USER"
+            )
+
+    def _current_key(self) -> str | None:
+        """Where the session of the running request lies."""
+        if not (has_request_context() or has_websocket_context()):
+            return None
+        session = current_session._get_current_object()  # type: ignore[attr-defined]
+        origin: Origin | None = getattr(session, "_origin", None)
+        return None if origin is None else origin.key
 
     # -- the backend as a cache
 
@@ -385,6 +514,15 @@ class SessionInterface(QuartSessionInterface):
         if key.startswith(self.key_prefix) and cookie.is_session_id(sid):
             return self.records.keys_of(sid)
         return [key]
+
+
+def _running_app() -> Quart:
+    app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
+    return app
+
+
+def _user_agent(request: BaseRequestWebsocket) -> str:
+    return request.headers.get("User-Agent", "")[:LONGEST_AGENT]
 
 
 def _describe(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Sessions as records of a store: their keys, their bytes, and what is left of a dead one."""
+"""Sessions as records of a store: their keys and their bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -18,7 +18,8 @@ from quart_session.config import SessionConfig
 from quart_session.cookie import is_uuid
 from quart_session.deadline import deadline
 from quart_session.errors import CodecError, SessionTooLarge, StoreError
-from quart_session.stores.base import Record, Store, Version
+from quart_session.remains import is_alive, renewed_id
+from quart_session.stores.base import Record, Store
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -26,18 +27,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MARKER = b'{"_qs":{"superseded":true}}'
-"""What lies for :data:`MARKER_LIFE` seconds under the key of a session that was destroyed or got a
-new id. It tells requests that still carry the old id not to begin a session of their own: the
-browser has, or is about to get, a newer word than they have."""
-
-VACANT = b'{"_qs":{"vacant":true}}'
-"""What lies there as long when a request took the last key out of a session. A request that ran
-meanwhile finds it and puts its own changes into an empty session; to others there is none."""
-
-MARKER_LIFE = 10.0
-
 _LOG_KEY = secrets.token_bytes(32)
+
+
+class Found(NamedTuple):
+    """A record, and the session id and the key under which it was found."""
+
+    sid: str
+    key: str
+    record: Record
 
 
 class _Queue:
@@ -76,20 +74,42 @@ class Records:
 
     def fingerprint(self, app: Quart, sid: str) -> str:
         """A name of the session for logs, of no use to anybody who wants to be in it."""
-        key = app.secret_key or _LOG_KEY
-        if isinstance(key, str):
-            key = key.encode()
-        return hmac.new(key, f"quart-session fingerprint {sid}".encode(), sha256).hexdigest()[:12]
+        return self._fingerprint(app, sha256(sid.encode()).hexdigest())
+
+    def fingerprint_of(self, app: Quart, key: str) -> str:
+        """The same, told from where the session is stored."""
+        name = key.removeprefix(self._config.key_prefix)
+        return (
+            self._fingerprint(app, name) if self._config.hash_ids else self.fingerprint(app, name)
+        )
+
+    def _fingerprint(self, app: Quart, hashed_sid: str) -> str:
+        secret = app.secret_key or _LOG_KEY
+        if isinstance(secret, str):
+            secret = secret.encode()
+        return hmac.new(
+            secret, f"quart-session fingerprint {hashed_sid}".encode(), sha256
+        ).hexdigest()[:12]
 
     async def announce(self, app: Quart, signal: Signal, sid: str, **more: Any) -> None:
         """Tell the receivers of *signal*, if there are any."""
         if signal.receivers:
-            await signal.send_async(
-                app,
-                _sync_wrapper=app.ensure_async,  # type: ignore[arg-type]
-                fingerprint=self.fingerprint(app, sid),
-                **more,
-            )
+            await self._tell(app, signal, self.fingerprint(app, sid), more)
+
+    async def announce_key(self, app: Quart, signal: Signal, key: str, **more: Any) -> None:
+        """The same for a session of which only the key is known."""
+        if signal.receivers:
+            await self._tell(app, signal, self.fingerprint_of(app, key), more)
+
+    async def _tell(
+        self, app: Quart, signal: Signal, fingerprint: str, more: dict[str, Any]
+    ) -> None:
+        await signal.send_async(
+            app,
+            _sync_wrapper=app.ensure_async,  # type: ignore[arg-type]
+            fingerprint=fingerprint,
+            **more,
+        )
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
@@ -132,29 +152,36 @@ class Records:
         """The record under *key*, be it a session or a marker."""
         return await self.call(self.store.get(key))
 
-    async def find_alive(self, sid: str) -> tuple[str, Record] | None:
-        """The key and the record of *sid*, unless it has none or is superseded."""
+    async def look_up(self, sid: str) -> Found | None:
+        """The record of *sid*, or what is left of it; a session that was renewed is found, too.
+
+        Of a renewed session that is gone again, what was left under *sid* is found.
+        """
+        left: Found | None = None
         for key in self.looks_for(sid):
             record = await self.find(key)
+            if record is None:
+                continue
             if is_alive(record):
-                return key, record
-        return None
+                return Found(sid, key, record)
+            left = Found(sid, key, record)
+            if (new_sid := renewed_id(record.data, sid)) is not None:
+                return await self.look_up(new_sid) or left
+        return left
 
-    async def remove(self, sid: str, key: str, version: Version) -> None:
+    async def remove(self, key: str) -> bool:
         """End a session without a marker, whatever others write to it meanwhile.
 
         Their saves find nothing then and are dropped. A marker stays: who left it ended the session
-        before. One of version 3 may be moving just now, so the other place is looked at last.
+        before. Returns whether there was a session.
         """
-        expected: Version | None = version
-        for place in [key, *(other for other in self.keys_of(sid) if other != key)]:
-            if place != key:
-                record = await self.find(place)
-                expected = record.version if is_alive(record) else None
-            while expected is not None:
-                conflict = await self.call(self.store.delete(place, expected))
-                record = conflict and conflict.record
-                expected = record.version if is_alive(record) else None
+        record = await self.find(key)
+        while is_alive(record):
+            conflict = await self.call(self.store.delete(key, record.version))
+            if conflict is None:
+                return True
+            record = conflict.record
+        return False
 
     def encode(self, document: Any) -> bytes:
         """:raises CodecError: *document* holds something that cannot be stored."""
@@ -188,8 +215,3 @@ class Records:
         if not isinstance(document, dict):
             raise CodecError("a session document is an object of JSON, and this is none")
         return document
-
-
-def is_alive(record: Record | None) -> TypeGuard[Record]:
-    """Whether there is a session: not nothing, and not what is left of one."""
-    return record is not None and record.data not in (MARKER, VACANT)

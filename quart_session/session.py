@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time as clock
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -60,6 +60,8 @@ class Origin:
     version: bytes
     expires_at: float | None
     """Seconds since the epoch; ``None`` where the backend cannot tell."""
+    noted: tuple[str, str] | None = None
+    """The user whose index has the session, and the key under which it has it."""
 
 
 class Home(Protocol):
@@ -68,6 +70,8 @@ class Home(Protocol):
     async def save_now(self, app: Quart, session: ServerSideSession) -> None: ...
 
     async def load_again(self, app: Quart, session: ServerSideSession) -> None: ...
+
+    def check_user_index(self) -> None: ...
 
 
 class ServerSideSession(dict[Any, Any], SessionMixin):
@@ -112,10 +116,14 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         """The record that :meth:`destroy` ends at the next save."""
         self._superseded = False
         """Whether the browser is known to have a newer id than the one that it sent."""
+        self._renewed = False
+        """Whether it was found under a newer id than the one that the browser sent."""
         self._in_websocket = False
         self._home: tuple[Home, Quart] | None = None
         """Where :meth:`save` and :meth:`reload` turn to."""
         self._client = NOBODY
+        self._user_agent: Callable[[], str] = str
+        """Together they tell who uses the session."""
         self._phase = Phase.OPEN
         self._loss_logged = False
         self._cookie: Literal["set", "remove"] | None = None
@@ -141,7 +149,24 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         return {**self._reserved, **dict(dict.items(self))}
 
     def _is_empty(self) -> bool:
-        return dict.__len__(self) == 0
+        return dict.__len__(self) == 0 and "user" not in self._metadata()
+
+    def _is_moving(self) -> bool:
+        """Whether the session has got a new id that is not stored yet."""
+        return self._origin is not None and self._sid != self._origin.sid
+
+    def _metadata(self) -> dict[str, Any]:
+        """What the extension itself has noted about the session."""
+        metadata = self._reserved.get(METADATA)
+        return metadata if isinstance(metadata, dict) else {}
+
+    def _describe(self, **metadata: Any) -> None:
+        """Note something about the session; ``None`` takes it back."""
+        known = {**self._metadata(), **metadata}
+        if known := {name: value for name, value in known.items() if value is not None}:
+            self._reserved[METADATA] = known
+        else:
+            self._reserved.pop(METADATA, None)
 
     def _may_have_changed(self) -> bool:
         """False only where nobody can have changed anything, told without encoding."""
@@ -162,17 +187,19 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             self._forced = False
             self._my_keys.clear()
 
-    def _created(self) -> float | None:
-        metadata = self._reserved.get(METADATA)
-        created = metadata.get("created") if isinstance(metadata, dict) else None
-        return created if isinstance(created, int | float) else None
+    def _time(self, name: str) -> float | None:
+        """A time that was noted, in seconds since the epoch."""
+        time = self._metadata().get(name)
+        return time if isinstance(time, int | float) else None
 
     def _begin(self) -> None:
         """Note the time of creation, unless it is known."""
-        if self._created() is None:
-            metadata = self._reserved.get(METADATA)
-            rest = metadata if isinstance(metadata, dict) else {}
-            self._reserved[METADATA] = {**rest, "created": int(clock.time())}
+        if self._time("created") is None:
+            self._describe(created=int(clock.time()))
+
+    def _user_note(self) -> dict[str, str]:
+        """What the index of its user notes about the session."""
+        return {"address": self._client.name or "", "agent": self._user_agent()}
 
     def _pin(self) -> None:
         """Bind the session to where this request came from, as its id is new."""
@@ -184,7 +211,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             self._pin()
 
     def _seconds_to_deadline(self, absolute_lifetime: float | None) -> float | None:
-        created = self._created()
+        created = self._time("created")
         if absolute_lifetime is None or created is None:
             return None
         return created + absolute_lifetime - clock.time()
@@ -305,7 +332,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         .. versionadded:: 4.0
         """
         self._look()
-        created = self._created()
+        created = self._time("created")
         return None if created is None else datetime.fromtimestamp(created, UTC)
 
     @property
@@ -341,6 +368,39 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._my_keys.add("_addr")
         self._forced = True
         self._superseded = False
+
+    @property
+    def user_id(self) -> str | None:
+        """The user whom :meth:`bind` has named, as text.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        user_id: str | None = self._metadata().get("user")
+        return user_id
+
+    def bind(self, user_id: str | int | UUID | None) -> None:
+        """Say whose session this is; call it at login, beside :meth:`regenerate`.
+
+        ``app.session_interface.sessions_of(user_id)`` lists the session then, and ``revoke_all``
+        ends it. ``None`` takes it back. A session that is bound is stored even if it is empty.
+
+        :raises TypeError: *user_id* is no str, int or UUID.
+        :raises ConfigError: the backend may drop records early, so it cannot tell which there are.
+
+        .. versionadded:: 4.0
+        """
+        self._look()
+        if user_id is not None:
+            check_user_id(user_id)
+            if self._home is not None:
+                self._home[0].check_user_index()
+        self._my_keys.add(METADATA)
+        self._changes += 1
+        self._forced = True
+        self._suppressed = False
+        self._describe(user=None if user_id is None else str(user_id))
+        self._warn_if_late()
 
     def destroy(self) -> None:
         """End the session: its record is removed and, unless it is filled again, its cookie.
@@ -514,5 +574,17 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._look()
         for key in dict.keys(self):
             self._note(key)
+        self._my_keys.add(METADATA)
+        self._describe(user=None)
         self._cleared = True
         super().clear()
+
+
+def check_user_id(user_id: object) -> str:
+    """Return *user_id* as the text that stands for it.
+
+    :raises TypeError: it is no str, int or UUID.
+    """
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int | UUID):
+        raise TypeError(f"a user id is a str, an int or a UUID, not {type(user_id).__name__}")
+    return str(user_id)

@@ -29,6 +29,9 @@ session_address_changed = _signals.signal("session-address-changed")
 """A session was used from another address than its own; ``address`` is that one, and ``mode`` what
 ``SESSION_PROTECTION`` did about it: "delete", "reject" or "log"."""
 
+session_revoked = _signals.signal("session-revoked")
+"""A user's session was ended from outside of it; ``user_id`` is the user, as text."""
+
 session_conflict = _signals.signal("session-conflict")
 """Another request had changed the session; both changes are merged and the save is tried again."""
 

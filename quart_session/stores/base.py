@@ -85,6 +85,10 @@ class Store(ABC):
     """Whether every call ends within ``SESSION_TIMEOUT`` by itself, with a ``StoreError`` if need
     be. The interface watches the clock for the others."""
 
+    evicts: ClassVar[bool] = False
+    """Whether records may go before their time, as in a cache. Such a store cannot tell for sure
+    which sessions a user has."""
+
     @classmethod
     def from_config(cls, config: SessionConfig) -> Store:
         """Make the store that the application's configuration describes. Does no I/O.

@@ -24,6 +24,7 @@ class NullStore(Store):
 
     trio = True
     timely = True
+    evicts = True
 
     async def get(self, key: str) -> Record | None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from quart_session import commit
+from quart_session import attempts
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def soak() -> bool:
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of requests that lose their changes on purpose, and tries without pauses."""
-    monkeypatch.setattr(commit, "PAUSE", 0)
+    monkeypatch.setattr(attempts, "PAUSE", 0)
     monkeypatch.setattr(logging.getLogger("quart_session"), "disabled", True)
 
 

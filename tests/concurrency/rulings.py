@@ -20,7 +20,7 @@ from quart_session import signals
 from quart_session._hotpath import new_sid
 from quart_session.config import SessionConfig
 from quart_session.interface import SessionInterface
-from quart_session.records import MARKER, MARKER_LIFE, VACANT
+from quart_session.remains import MARKER, MARKER_LIFE, VACANT
 from quart_session.serializer import TaggedJSONSerializer
 from quart_session.stores.base import Conflict, Store
 
@@ -28,8 +28,8 @@ AGE, ABSOLUTE_LIFETIME = 500, 1000
 """Seconds: how old every session is, and how old it may get."""
 
 LEFT = ABSOLUTE_LIFETIME - AGE
-DUE = 100
-"""Seconds of life left at which a session's life is extended."""
+DUE, NOT_DUE = 100, LEFT - 10
+"""Seconds of life left at which a session's life is extended, and at which it is not."""
 
 REMAINS = (MARKER, VACANT)
 
@@ -48,6 +48,10 @@ class Request:
 
     # The judge's notes
     loaded: bool | None = None
+    met_vacancy: bool = False
+    """Whether it found the session vacant, so that the browser may have been told to forget it."""
+    due: bool = False
+    """Whether the session's life was due to be extended when it was loaded."""
     superseded: bool = False
     done: int = 0
     """How many of the intents are in the store."""
@@ -168,7 +172,7 @@ class Stage:
             **INITIAL,
         }
         refresh = any(name == "refresh" for name in program)
-        await inner.set(key, codec.dumps(document), DUE if refresh else LEFT)
+        await inner.set(key, codec.dumps(document), DUE if refresh else NOT_DUE)
 
         requests = [Request() for _ in program]
         actors = []
@@ -191,7 +195,7 @@ class Stage:
                 state[place] = record.data
         if self.version_3:
             return judge_version_3(one, sid, requests, gated.log, state), gated.log
-        judge = Judge(one, key, document, requests)
+        judge = Judge(one, key, document, requests, DUE if refresh else NOT_DUE)
         return judge.judge(gated.log, state), gated.log
 
     def _actor(
@@ -274,6 +278,7 @@ class Judge:
         key: str,
         document: dict[Any, Any],
         requests: list[Request],
+        left: float,
     ) -> None:
         self.interface = interface
         self.verdict = Verdict()
@@ -289,8 +294,9 @@ class Judge:
         self.ended_by_request = False
         # … what began after its end …
         self.others: dict[str, dict[Any, Any]] = {}
-        # … and what lies in the store.
+        # … and what lies in the store, and for how many seconds.
         self.state: dict[str, bytes] = {key: codec.dumps(document)}
+        self.left = {key: left}
 
     def judge(self, log: list[Effect], state: dict[str, bytes]) -> Verdict:
         """
@@ -346,6 +352,7 @@ class Judge:
         elif me.loaded is None:
             me.loaded = self.key == self.old and not self.vacant
             me.superseded = self.ended_by_request or self.vacant
+            me.due = self.left[self.old] < 0.9 * LEFT
             expected = _data(self.document) if me.loaded else {}
             if me.seen and me.seen[0] != expected:
                 kind = LOOK if me.loaded else REVIVED
@@ -355,6 +362,7 @@ class Judge:
             if not me.loaded:
                 return
             me.gone = self.key != self.old or self.vacant
+            me.due = self.left[self.old] < 0.9 * LEFT
             expected = {} if me.gone else _data(self.document)
             if me.seen[1] != expected:
                 self.verdict.add(LOOK, f"reloaded {me.seen[1]}, and there was {expected}")
@@ -364,6 +372,7 @@ class Judge:
             return
         me.touched = True
         self._check_life(effect, self.state.get(effect.key, b""), touch=True)
+        self.left[effect.key] = effect.ttl
         if self.state.get(effect.key) in REMAINS:
             me.touched_marker = True
         else:
@@ -393,6 +402,7 @@ class Judge:
     def on_set(self, effect: Effect, me: Request) -> None:
         if isinstance(effect.result, Conflict):
             there = effect.result.record
+            me.met_vacancy |= there is not None and there.data == VACANT
             if effect.key == self.key and there is not None and there.data == effect.data:
                 # Others did the same.
                 if effect.data == VACANT:
@@ -402,6 +412,7 @@ class Judge:
             return
         before = self.state.get(effect.key)
         self.state[effect.key] = effect.data
+        self.left[effect.key] = effect.ttl
         if effect.data in REMAINS:
             self._check_life(effect, effect.data)
             if before == effect.data and me.touched:
@@ -464,9 +475,11 @@ class Judge:
         expected = me.intent.apply(self.document)
         if not self._same(document, expected):
             self.verdict.add(LOST, f"{document} was written over {self.document}")
+        extended = me.due and document["_permanent"]
+        if me.met_vacancy or extended or "_permanent" in me.intent.sets:
+            me.answer = effect.key
         self.document = document
         self.vacant = False
-        me.answer = effect.key
         me.done += bool(me.intent)
 
     def _same(self, one: dict[Any, Any] | None, other: dict[Any, Any]) -> bool:

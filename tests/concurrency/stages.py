@@ -8,7 +8,7 @@ from typing import Any
 from backends import make_store
 from rulings import Stage
 
-from quart_session.records import MARKER
+from quart_session.remains import MARKER
 from quart_session.stores.base import ANY, Conflict, Expect, Store
 from quart_session.stores.memory import MemoryStore
 

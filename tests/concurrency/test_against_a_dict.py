@@ -24,6 +24,7 @@ from werkzeug.datastructures import Headers
 
 from quart_session.config import SessionConfig
 from quart_session.interface import SessionInterface
+from quart_session.remains import is_alive
 from quart_session.stores.memory import MemoryStore
 
 SOAK = os.environ.get("SOAK", "") not in ("", "0")
@@ -181,7 +182,7 @@ class Model:
         if self.renewed:
             world.ended.add(origin)
         world.sessions[sid] = merged
-        self._saved(sid)
+        self._saved(sid, anew=was_vacant)
         return True
 
     def _changed(self) -> set[str]:
@@ -201,12 +202,13 @@ class Model:
         self.cookies = {"remove"} if alive else {None}
         return alive
 
-    def _saved(self, sid: str) -> None:
+    def _saved(self, sid: str, anew: bool = False) -> None:
+        if anew or sid != self.origin or PERMANENT in self.mine:
+            self.cookies = {sid}
         self.origin = sid
         self.renewed = self.cleared = False
         self.mine = set()
         self.base = deepcopy(self.document)
-        self.cookies = {sid}
 
     def _removed(self, perhaps: bool = False) -> None:
         self.origin = None
@@ -331,16 +333,20 @@ class Browsers(RuleBasedStateMachine):
                 held.append(now)
         await self._compare()
 
+    async def _stored(self, sid: str) -> dict[Any, Any] | None:
+        found = await self.interface.records.look_up(sid)
+        if found is None or not is_alive(found.record):
+            return None
+        document = self.interface.records.decode(found.record.data)
+        document.pop("_qs", None)
+        return document
+
     async def _compare(self) -> None:
         """What is stored is what the model says, whole and nothing else."""
         for sid in self.world.ended | self.world.vacant:
-            assert await self.interface.records.find_alive(sid) is None
+            assert await self._stored(sid) is None
         for sid, document in self.world.sessions.items():
-            found = await self.interface.records.find_alive(sid)
-            assert found is not None
-            stored = self.interface.records.decode(found[1].data)
-            stored.pop("_qs", None)
-            assert stored == document
+            assert await self._stored(sid) == document
         assert len(self.interface.store._rows) == len(
             self.world.sessions.keys() | self.world.ended | self.world.vacant
         )

@@ -14,6 +14,7 @@ from werkzeug.datastructures import Headers
 
 from quart_session.config import SessionConfig
 from quart_session.interface import SessionInterface
+from quart_session.remains import is_alive
 from quart_session.stores.base import ANY, Conflict, Store
 from quart_session.testing import run_and_cancel
 
@@ -59,10 +60,10 @@ class Browsers:
 
     async def look(self, sid: str) -> dict[str, Any] | None:
         """What a request with *sid* finds."""
-        found = await self.interface.records.find_alive(sid)
-        if found is None:
+        found = await self.interface.records.look_up(sid)
+        if found is None or not is_alive(found.record):
             return None
-        document = self.interface.records.decode(found[1].data)
+        document = self.interface.records.decode(found.record.data)
         return {key: value for key, value in document.items() if not key.startswith("_")}
 
     async def check_works(self) -> None:

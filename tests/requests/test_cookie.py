@@ -44,7 +44,7 @@ async def test_permanence_is_remembered(new_site):
     await login(site)
     response = await site.visit(lambda session: setattr(session, "permanent", True))
     assert "expires" in attributes(response.headers["Set-Cookie"])
-    response = await site.visit(lambda session: session.update(more=1))
+    response = await site.visit(lambda session: session.regenerate())
     assert "expires" in attributes(response.headers["Set-Cookie"])
 
 

@@ -26,6 +26,13 @@ def store():
     return AgingStore()
 
 
+async def ends_in(site):
+    """Seconds until the stored session ends."""
+    [key] = site.store.inner._rows
+    record = await MemoryStore.get(site.store.inner, key)
+    return record.expires_in
+
+
 @pytest.fixture
 async def site(new_site, store):
     site = new_site(PERMANENT_SESSION_LIFETIME=LIFETIME)
@@ -84,8 +91,32 @@ async def test_nothing_is_touched_where_the_application_does_not_want_it(site, s
 
 async def test_a_write_is_a_new_life_without_a_touch(site, store):
     store.left = 1
-    await site.visit(lambda session: session.update(more=1))
+    response = await site.visit(lambda session: session.update(more=1))
     assert site.store.calls == ["get", "set"]
+    assert f"session={site.cookie()}" in response.headers["Set-Cookie"]
+    assert await ends_in(site) == pytest.approx(LIFETIME, abs=1)
+
+
+async def test_a_write_to_a_young_session_moves_neither_its_end_nor_the_cookies(site, store):
+    """A response that comes late, after that of a login, must not bring the old id back."""
+    store.left = 0.91 * LIFETIME
+    response = await site.visit(lambda session: session.update(more=1))
+    assert "Set-Cookie" not in response.headers
+    assert await ends_in(site) == pytest.approx(0.91 * LIFETIME, abs=1)
+
+
+async def test_a_write_ends_a_life_that_is_longer_than_the_lifetime(site, store):
+    """As it is after the lifetime was made shorter."""
+    store.left = 5 * LIFETIME
+    response = await site.visit(lambda session: session.update(more=1))
+    assert await ends_in(site) == pytest.approx(LIFETIME, abs=1)
+    assert "Set-Cookie" in response.headers
+
+
+async def test_so_does_a_read(site, store):
+    store.left = 5 * LIFETIME
+    await site.visit(lambda session: session["user"])
+    assert site.store.calls == ["get", "touch", "get"]
 
 
 async def test_a_life_of_unknown_length_is_extended_once_a_minute(site, store):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quart_session.records import MARKER
+from quart_session.remains import MARKER
 from quart_session.stores.base import ANY
 
 pytestmark = pytest.mark.anyio
