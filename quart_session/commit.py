@@ -343,9 +343,10 @@ class Commit:
         document = session._document()
         data = self._records.encode_to_store(document)
         user_id = claimed_by(document, self._config.user_key)
-        if user_id is not None and (noted := (check_user_id(user_id), key)) != self._noted:
+        noted = None if user_id is None else (check_user_id(user_id), key)
+        if noted is not None and noted != self._noted:
             await self._users.add(*noted, session._user_note(), self.ttl())
-            self._noted = noted
+        self._noted = noted
         return data
 
     def _saved(self, key: str, data: bytes, version: Version) -> None:

@@ -22,7 +22,7 @@ from quart_session.remains import is_alive
 from quart_session.serializer import TaggedJSONSerializer
 from quart_session.session import Origin, Phase, ServerSideSession, check_user_id
 from quart_session.stores.base import Store
-from quart_session.users import SessionHandle, UserIndex, handle_of, user_of
+from quart_session.users import SessionHandle, UserIndex, claimed_by, handle_of, user_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -333,7 +333,8 @@ class SessionInterface(QuartSessionInterface):
                 session._loss_logged = True
                 logger.warning("A new session is lost, since no cookie can be set here")
             return False
-        if self.config.explicit and not session._forced:
+        bound = claimed_by(session._document(), self.config.user_key) is not None
+        if self.config.explicit and not session._forced and not bound:
             logger.debug("A new session was not stored: SESSION_EXPLICIT asks for session.dirty()")
             return False
         return True

@@ -28,7 +28,7 @@ MARKER_LIFE = 10.0
 GRACE = 30.0
 """Seconds in which a renewed session is still found under its old id."""
 
-_RENEWED = b'{"_qs":{"renewed":'
+_RENEWED = b'{"_qs":{"renewed_as":'
 
 
 def is_alive(record: Record | None) -> TypeGuard[Record]:
@@ -55,7 +55,7 @@ def renewed_as(new_sid: str, old_sid: str) -> bytes:
     Only who knows the old id can read the new one in it.
     """
     masked = _mask(urlsafe_b64decode(new_sid + "="), old_sid)
-    document = {"renewed": urlsafe_b64encode(masked).decode(), "until": time.time() + GRACE}
+    document = {"renewed_as": urlsafe_b64encode(masked).decode(), "until": time.time() + GRACE}
     return json.dumps({"_qs": document}, separators=(",", ":")).encode()
 
 
@@ -69,7 +69,7 @@ def renewed_id(data: bytes, old_sid: str) -> str | None:
     renewal = _renewal(data)
     if renewal["until"] < time.time():
         return None
-    masked = urlsafe_b64decode(renewal["renewed"])
+    masked = urlsafe_b64decode(renewal["renewed_as"])
     new_sid = urlsafe_b64encode(_mask(masked, old_sid)).decode().rstrip("=")
     return new_sid if is_sid(new_sid) else None
 
