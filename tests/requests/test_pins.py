@@ -8,7 +8,7 @@ from quart import session, websocket
 
 from quart_session import signals
 from quart_session._hotpath import new_sid
-from quart_session.records import MARKER
+from quart_session.remains import MARKER
 from quart_session.stores.base import ANY
 
 pytestmark = pytest.mark.anyio
