@@ -95,6 +95,17 @@ class SessionConfig:
     sqlite_path: str | os.PathLike[str] | None = _setting(
         None, "the path of a file", lambda value: isinstance(value, str | os.PathLike)
     )
+    file_dir: str | os.PathLike[str] | None = _setting(
+        None, "the path of a folder", lambda value: isinstance(value, str | os.PathLike)
+    )
+    file_mode: int = _setting(
+        0o600,
+        "a mode such as 0o600, in which the owner can read and write",
+        lambda value: type(value) is int and 0o600 <= value <= 0o777 and value & 0o600 == 0o600,
+    )
+    file_threshold: int = _setting(
+        500, "a whole number", lambda value: type(value) is int and value >= 0
+    )
     key_prefix: str = _setting("session:", "a string", lambda value: isinstance(value, str))
     permanent: bool = _flag(True)
     explicit: bool = _flag(False)

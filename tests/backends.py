@@ -25,6 +25,10 @@ def sqlite(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
     return {"SESSION_TYPE": "sqlite", "SESSION_SQLITE_PATH": str(folder / "sessions.sqlite3")}
 
 
+def filesystem(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    return {"SESSION_TYPE": "filesystem", "SESSION_FILE_DIR": str(folder / "sessions")}
+
+
 def redis(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
     return {"SESSION_TYPE": "redis", "SESSION_URI": request.getfixturevalue("redis_server").url}
 
@@ -37,6 +41,7 @@ def redis_with_one_connection(request: pytest.FixtureRequest, folder: Path) -> d
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
     "memory": memory,
     "sqlite": sqlite,
+    "filesystem": filesystem,
     "redis": redis,
 }
 
@@ -47,7 +52,7 @@ ONE_CONNECTION = {**BACKENDS, "redis": redis_with_one_connection}
 """With a client that has one connection, where it has any: what one caller leaves in it, the next
 one gets."""
 
-TRIO = ["memory", "sqlite"]
+TRIO = ["memory", "sqlite", "filesystem"]
 """Those that run under Trio, too."""
 
 

@@ -24,6 +24,7 @@ ENTRY_POINT_GROUP = "quart_session.stores"
 
 # Strings, so that nobody imports a client library for a store that he does not use.
 BUILTIN = {
+    "filesystem": "quart_session.stores.filesystem:FilesystemStore",
     "memory": "quart_session.stores.memory:MemoryStore",
     "null": "quart_session.stores.null:NullStore",
     "redis": "quart_session.stores.redis:RedisStore",
@@ -32,7 +33,7 @@ BUILTIN = {
 NEEDS_EXTRA = frozenset({"redis"})
 
 # Names that version 3 knew and this one does not have yet.
-NOT_YET = frozenset({"filesystem", "memcached", "mongodb", "redis+trio"})
+NOT_YET = frozenset({"memcached", "mongodb", "redis+trio"})
 
 
 def available() -> list[str]:

@@ -16,6 +16,7 @@ from tcp_proxy import Proxy
 
 from quart_session.errors import StoreError
 from quart_session.stores.base import ABSENT, Store, digest
+from quart_session.stores.filesystem import THREADS, FilesystemStore
 from quart_session.stores.redis import RedisStore
 from quart_session.stores.redis_batches import MOST
 from quart_session.stores.redis_records import SET
@@ -49,7 +50,12 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
     await store.close()
 
 
-@pytest.fixture(params=["redis", "sqlite"])
+@pytest.fixture
+def filesystem(tmp_path: Path) -> FilesystemStore:
+    return FilesystemStore(tmp_path / "sessions", timeout=TIMEOUT)
+
+
+@pytest.fixture(params=["redis", "sqlite", "filesystem"])
 def store(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue(request.param)
 
@@ -82,6 +88,15 @@ class TestLoad:
 
         started = time.monotonic()
         await gather([partial(sqlite._query, sqlite._writes, write)] * 30)
+        assert time.monotonic() - started > 2 * TIMEOUT
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+    async def test_a_queue_before_a_slow_disk_is_no_outage(
+        self, filesystem: FilesystemStore
+    ) -> None:
+        started = time.monotonic()
+        slow = partial(time.sleep, TIMEOUT / 10)
+        await gather([partial(filesystem._in_thread, slow)] * 30 * THREADS)
         assert time.monotonic() - started > 2 * TIMEOUT
 
     async def test_a_busy_event_loop_is_no_outage(self, store: Store, key: str) -> None:
@@ -189,6 +204,21 @@ class TestOutage:
         assert max(waits) < TIMEOUT + MARGIN
         await anyio.sleep(4 * TIMEOUT)
         assert await sqlite.get(key) is not None
+
+    async def test_a_disk_that_hangs_in_all_threads_is_an_error_in_time(
+        self, filesystem: FilesystemStore, key: str
+    ) -> None:
+        await filesystem.set(key, b"data", 60)
+        waits: list[float] = []
+
+        async def fails(call: Callable[[], Awaitable[object]]) -> None:
+            waits.append(await seconds_to_failure(call))
+
+        stuck = partial(filesystem._in_thread, partial(time.sleep, 4 * TIMEOUT))
+        await gather(partial(fails, stuck) for _ in range(THREADS + 10))
+        assert max(waits) < TIMEOUT + MARGIN
+        await anyio.sleep(4 * TIMEOUT)
+        assert await filesystem.get(key) is not None
 
 
 class TestLostReply:

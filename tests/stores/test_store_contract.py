@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from servers import RedisServer
 
+from quart_session.stores.filesystem import FilesystemStore
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.redis import RedisStore
 from quart_session.stores.sqlite import SQLiteStore
@@ -32,6 +33,14 @@ class TestSQLite(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "sessions.sqlite3", timeout=SLOW)
+
+
+class TestFilesystem(StoreContract):
+    backends = BOTH
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FilesystemStore:
+        return FilesystemStore(tmp_path / "sessions", timeout=SLOW)
 
 
 class TestRedis(StoreContract):

@@ -13,6 +13,7 @@ import quart_session.stores as stores
 from quart_session.config import SessionConfig
 from quart_session.errors import ConfigError
 from quart_session.stores import load_store
+from quart_session.stores.filesystem import FilesystemStore
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.null import NullStore
 from quart_session.stores.redis import RedisStore
@@ -32,6 +33,7 @@ def refusal(type: object, **settings: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "cls"),
     [
+        ("filesystem", FilesystemStore),
         ("memory", MemoryStore),
         ("null", NullStore),
         ("redis", RedisStore),
@@ -58,10 +60,21 @@ def test_sqlite_lies_in_the_instance_folder_unless_told_otherwise() -> None:
     assert path("/var/lib/shop/sessions.db") == Path("/var/lib/shop/sessions.db")
 
 
+def test_files_lie_in_the_instance_folder_unless_told_otherwise() -> None:
+    def folder(file_dir: str | None) -> Path:
+        store = load_store(config("filesystem", file_dir=file_dir))
+        assert isinstance(store, FilesystemStore)
+        return store.folder
+
+    assert folder(None) == Path("/instance/sessions")
+    assert folder("other") == Path("/instance/other")
+    assert folder("/var/lib/shop/sessions") == Path("/var/lib/shop/sessions")
+
+
 def test_an_unknown_name_is_refused_with_the_choices() -> None:
     message = refusal("dynamodb")
     assert "SESSION_TYPE = 'dynamodb'" in message
-    assert "'memory', 'null', 'redis', 'sqlite'" in message
+    assert "'filesystem', 'memory', 'null', 'redis', 'sqlite'" in message
     assert "did you mean" not in message
 
 
@@ -70,7 +83,7 @@ def test_a_misspelt_name_gets_a_suggestion(typed: str, meant: str) -> None:
     assert f"did you mean {meant!r}?" in refusal(typed)
 
 
-@pytest.mark.parametrize("name", ["memcached", "mongodb", "filesystem", "redis+trio"])
+@pytest.mark.parametrize("name", ["memcached", "mongodb", "redis+trio"])
 def test_a_store_of_version_3_that_is_not_back_yet_says_so(name: str) -> None:
     assert f"SESSION_TYPE = {name!r}: this version has no {name} store yet" in refusal(name)
 

@@ -24,6 +24,13 @@ WRONG = [
     ("SESSION_TYPE", 5),
     ("SESSION_TYPE", ""),
     ("SESSION_SQLITE_PATH", 5),
+    ("SESSION_FILE_DIR", 5),
+    ("SESSION_FILE_MODE", "600"),
+    ("SESSION_FILE_MODE", 600),  # which is 0o1130
+    ("SESSION_FILE_MODE", 0o400),
+    ("SESSION_FILE_MODE", -1),
+    ("SESSION_FILE_THRESHOLD", -1),
+    ("SESSION_FILE_THRESHOLD", True),
     ("SESSION_KEY_PREFIX", 5),
     ("SESSION_PERMANENT", "false"),
     ("SESSION_EXPLICIT", 1),

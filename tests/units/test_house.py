@@ -20,6 +20,7 @@ FLOORS = [
     {"_hotpath"},
     {"serializer", "cookie", "config", "session", "merge"},
     {"stores.base"},
+    {"stores.filesystem"},
     {"stores.redis_records", "stores.redis_batches"},
     {"stores.redis_clients"},
     {"remains", "attempts"},
