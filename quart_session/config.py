@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from werkzeug.wrappers import Response
 
 from quart_session.address import HEADERS, read_networks
 from quart_session.errors import ConfigError
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from quart_session.stores.base import Store
 
 logger = logging.getLogger("quart_session")
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 OLD_NAMES = {
     "SESSION_HIJACK_PROTECTION": "SESSION_PROTECTION",
@@ -227,8 +233,11 @@ def _check_signer(app: Quart, config: SessionConfig) -> None:
         raise ConfigError(
             "SESSION_USE_SIGNER = True needs a secret key: set app.secret_key before Session(app)"
         )
-    if isinstance(app.config.get("SECRET_KEY_FALLBACKS"), str | bytes):
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
+    if isinstance(fallbacks, str | bytes):
         raise ConfigError("SECRET_KEY_FALLBACKS is not allowed as one string: it takes a list")
+    if not all(fallbacks):  # anybody could sign with an empty one
+        raise ConfigError("SECRET_KEY_FALLBACKS is not allowed to hold an empty key")
 
 
 def _check_lifetime(app: Quart) -> None:
@@ -247,16 +256,39 @@ def _check_cookie(app: Quart) -> None:
     refresh = config["SESSION_REFRESH_EACH_REQUEST"]
     if not isinstance(refresh, bool):
         _refuse("SESSION_REFRESH_EACH_REQUEST", refresh, "it takes True or False")
+    for flag in ("SECURE", "HTTPONLY", "PARTITIONED"):
+        key = f"SESSION_COOKIE_{flag}"
+        if not isinstance(value := config.get(key) or False, bool):
+            _refuse(key, value, "it takes True or False")
     samesite = config["SESSION_COOKIE_SAMESITE"]
     if samesite is not None and str(samesite).title() not in ("Strict", "Lax", "None"):
         _refuse("SESSION_COOKIE_SAMESITE", samesite, "it takes 'Strict', 'Lax', 'None' or None")
     secure = config["SESSION_COOKIE_SECURE"]
     if str(samesite).title() == "None" and samesite is not None and not secure:
         _refuse("SESSION_COOKIE_SAMESITE", samesite, "it needs SESSION_COOKIE_SECURE = True")
-    name = config["SESSION_COOKIE_NAME"]
-    if name.startswith(("__Secure-", "__Host-")) and not secure:
-        _refuse("SESSION_COOKIE_NAME", name, "this name needs SESSION_COOKIE_SECURE = True")
-    if name.startswith("__Host-"):
-        path = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"]
-        if config["SESSION_COOKIE_DOMAIN"] or path != "/":
-            _refuse("SESSION_COOKIE_NAME", name, "this name needs no domain and the path '/'")
+    if config.get("SESSION_COOKIE_PARTITIONED"):
+        if not secure:
+            _refuse("SESSION_COOKIE_PARTITIONED", True, "it needs SESSION_COOKIE_SECURE = True")
+        if "partitioned" not in signature(Response.set_cookie).parameters:
+            _refuse("SESSION_COOKIE_PARTITIONED", True, "it needs Werkzeug 3.1 or newer")
+    path = config["SESSION_COOKIE_PATH"]
+    if path and not path.startswith("/"):
+        _refuse("SESSION_COOKIE_PATH", path, "a path begins with '/'")
+    _check_cookie_name(app)
+
+
+def _check_cookie_name(app: Quart) -> None:
+    """Some names make promises, which browsers hold a cookie to (RFC 6265bis, section 4.1.3)."""
+    config = app.config
+    key, name = "SESSION_COOKIE_NAME", config["SESSION_COOKIE_NAME"]
+    if not isinstance(name, str) or not _COOKIE_NAME.fullmatch(name):
+        _refuse(key, name, "a name takes letters, digits and !#$%&'*+-.^_`|~")
+    promise = name.lower()  # in any spelling
+    secure, http_only = config["SESSION_COOKIE_SECURE"], config["SESSION_COOKIE_HTTPONLY"]
+    if promise.startswith(("__secure-", "__host-", "__http-")) and not secure:
+        _refuse(key, name, "this name needs SESSION_COOKIE_SECURE = True")
+    if promise.startswith(("__http-", "__host-http-")) and not http_only:
+        _refuse(key, name, "this name needs SESSION_COOKIE_HTTPONLY = True")
+    path = config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"]
+    if promise.startswith("__host-") and (config["SESSION_COOKIE_DOMAIN"] or path != "/"):
+        _refuse(key, name, "this name needs no domain and the path '/'")

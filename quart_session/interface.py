@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quart import Websocket, current_app, has_request_context, has_websocket_context
+from quart import Websocket, current_app, has_request_context, has_websocket_context, request
 from quart.globals import session as current_session
 from quart.sessions import SessionInterface as QuartSessionInterface
 from werkzeug.exceptions import HTTPException
@@ -79,6 +79,7 @@ class SessionInterface(QuartSessionInterface):
         if config.user_key is not None or config.max_per_user is not None:
             self.check_user_index()
         self._last_refresh: dict[str, float] = {}
+        self._has_warned = False
         self._static_prefixes: tuple[str, ...] = ()
         self._known_views = -1
 
@@ -383,10 +384,21 @@ class SessionInterface(QuartSessionInterface):
             expires = session.expires_at if permanent else None
             sid = session._ensure_sid()
             cookie.set_cookie(app, self, response, sid, expires, self.config.use_signer)
+            self._warn_if_exposed(app)
         elif session._cookie == "remove":
             cookie.remove_cookie(app, self, response)
         if session._accessed or session._cookie:
             cookie.keep_from_caches(response)
+
+    def _warn_if_exposed(self, app: Quart) -> None:
+        if self._has_warned or not has_request_context():
+            return
+        if cookie.is_exposed(app, self, request):
+            self._has_warned = True
+            logger.warning(
+                "The session cookie is sent without Secure, so it can be overheard wherever a "
+                "connection is not encrypted. Set SESSION_COOKIE_SECURE = True and serve over HTTPS"
+            )
 
     # -- the sessions of a user
 

@@ -35,6 +35,16 @@ async def test_public_becomes_private(site):
     assert response.headers["Cache-Control"] == "max-age=5, private"
 
 
+async def test_what_is_said_to_content_delivery_networks_is_taken_back(site):
+    def public(session):
+        session["user"] = "ada"
+        return Response("x", headers={"CDN-Cache-Control": "max-age=60"})
+
+    response = await site.visit(public)
+    assert "CDN-Cache-Control" not in response.headers
+    assert response.headers["Cache-Control"] == "private"
+
+
 async def test_no_store_stays(site):
     def secret(session):
         session["user"] = "ada"

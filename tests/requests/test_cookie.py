@@ -2,14 +2,20 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import itsdangerous
 import pytest
+from growth import PROPORTIONAL, growth
+from quart import Quart
+from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 
-from quart_session import ConfigError
-from quart_session._hotpath import new_sid
-from quart_session.cookie import is_session_id
+import quart_session.cookie
+from quart_session import ConfigError, Session
+from quart_session._hotpath import new_sid, sign_sid
+from quart_session.cookie import is_session_id, read_ids
+from quart_session.stores.base import ANY
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +142,46 @@ async def test_among_duplicate_cookies_the_one_with_a_session_counts(site):
         assert seen == LOGIN
 
 
+async def test_nameless_and_quoted_cookies_and_several_lines(site):
+    await login(site)
+    sid = site.cookie()
+    browser = site.app.test_client(use_cookies=False)
+    for lines in (
+        [f"nameless; =; =x; session; session={sid}"],
+        [f'other="a; session={sid}'],
+        [f'session="{sid}"'],
+        [f"session = {sid} "],
+        [f"\t;;session={sid};;"],
+        ["session=junk", f"session={sid}"],
+        [f"a=b; xsession={new_sid()}; session={sid}; sessionx={new_sid()}"],
+        ["a=" + " " * 30_000 + '"x', f"session={sid}; \u00e9=\u00e9"],
+        ["; ".join(f"other{number}=x" for number in range(1000)), f"session={sid}"],
+    ):
+        seen = {}
+        headers = [("Cookie", line) for line in lines]
+        await site.visit(seen.update, client=browser, headers=headers)
+        assert seen == LOGIN, lines
+
+
+UNITS = ["a=", " ", "\t", ";", "=", '"', "session=", "session=x;", 'session="', "a= ", 'a="\\', "x"]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_cookie_header_costs_in_proportion_to_its_length(unit, signed):
+    app = Quart(__name__)
+    app.secret_key = "key"
+
+    def read(request):
+        return list(read_ids(app, request, "session", signed))
+
+    def request_of(size):
+        headers = Headers([("Cookie", "a=" + unit * (size // len(unit)) + '"x')])
+        return SimpleNamespace(headers=headers)
+
+    assert growth(read, request_of(4_000), request_of(64_000)) < PROPORTIONAL
+
+
 async def test_a_thousand_cookies_cause_four_calls_at_most(site):
     cookies = "; ".join(f"session={new_sid()}" for _ in range(1000))
     await site.visit(lambda session: session.get("user"), headers={"Cookie": cookies})
@@ -163,6 +209,41 @@ async def test_an_application_without_a_secret_key_has_sessions(new_site):
     site.app.secret_key = None
     await login(site)
     assert await site.look() == LOGIN
+
+
+FAR = {"headers": {"Host": "shop.example"}}
+
+
+class TestAnUnencryptedCookie:
+    """Without Secure: it is mentioned once where somebody may overhear it."""
+
+    async def test_is_mentioned_once(self, site, caplog):
+        for _ in range(3):
+            await login(site, **FAR)
+        [message] = caplog.messages
+        assert "SESSION_COOKIE_SECURE = True" in message
+
+    @pytest.mark.parametrize("proxied", ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"])
+    async def test_is_mentioned_behind_a_proxy_on_the_same_machine(self, site, proxied, caplog):
+        await login(site, headers={"Host": "127.0.0.1:8000", proxied: "x"})
+        assert len(caplog.messages) == 1
+
+    @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:5000", "127.0.0.1:5000", "[::1]:80"])
+    async def test_is_not_mentioned_on_the_same_machine(self, site, host, caplog):
+        await login(site, headers={"Host": host})
+        assert caplog.messages == []
+
+    @pytest.mark.parametrize("switch", ["DEBUG", "TESTING", "SESSION_COOKIE_SECURE"])
+    async def test_is_not_mentioned_in_development_nor_where_it_is_not_so(
+        self, new_site, switch, caplog
+    ):
+        site = new_site(**{switch: True})
+        await login(site, **FAR)
+        assert caplog.messages == []
+
+    async def test_is_not_mentioned_while_none_is_set(self, site, caplog):
+        await site.visit(lambda session: session.get("user"), **FAR)
+        assert caplog.messages == []
 
 
 class TestSigned:
@@ -195,11 +276,51 @@ class TestSigned:
         )
         assert seen == LOGIN
 
+    async def test_what_an_older_key_signed_is_signed_anew(self, site):
+        await login(site)
+        sid = site.cookie().partition(".")[0]
+        cookie = sign_sid(sid, "old")
+        response = await site.visit(
+            lambda session: session.update(more=1),
+            client=site.app.test_client(use_cookies=False),
+            headers={"Cookie": f"session={cookie}"},
+        )
+        assert f"session={sign_sid(sid, 'new')};" in response.headers["Set-Cookie"]
+
+    async def test_a_key_that_was_given_up_does_not(self, site):
+        await login(site)
+        site.app.config["SECRET_KEY_FALLBACKS"] = ["other"]
+        sid = site.cookie().partition(".")[0]
+        await site.visit(
+            bool,
+            client=site.app.test_client(use_cookies=False),
+            headers={"Cookie": f"session={sign_sid(sid, 'old')}"},
+        )
+        assert site.store.calls == []
+
+    async def test_keys_are_tried_from_the_newest_on(self, site, monkeypatch):
+        tried = []
+
+        def unsign(value, keys):
+            tried.append(list(keys))
+
+        monkeypatch.setattr(quart_session.cookie, "unsign_sid", unsign)
+        site.app.config["SECRET_KEY_FALLBACKS"] = ["older", "oldest"]
+        await site.visit(headers={"Cookie": "session=x.y"})
+        assert tried == [["new", "older", "oldest"]]
+
+    async def test_a_cookie_of_version_3_verifies_and_goes_on(self, site):
+        sid = "0b9a8f0c-7d5e-4c3b-9a2f-1e0d9c8b7a65"
+        key = site.interface.key_prefix + sid
+        await site.store.inner.set(key, b'{"_permanent":true,"user":"ada"}', 1000, ANY)
+        signer = itsdangerous.Signer("new", salt="quart-session", key_derivation="hmac")
+        site.client.set_cookie("localhost", "session", signer.sign(sid).decode())
+        assert await site.look() == LOGIN
+        await site.visit(lambda session: session.update(more=1))
+        assert site.cookie() == signer.sign(sid).decode()
+        assert await site.look() == {**LOGIN, "more": 1}
+
     async def test_needs_a_secret_key(self, new_site):
-        from quart import Quart
-
-        from quart_session import Session
-
         app = Quart(__name__)
         app.config["SESSION_USE_SIGNER"] = True
         with pytest.raises(ConfigError, match=r"SESSION_USE_SIGNER = True needs a secret key"):

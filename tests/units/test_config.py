@@ -85,6 +85,31 @@ def test_an_old_name_counts_where_the_new_one_is_none():
 REFUSED = {
     "a __Secure- name without Secure": {"SESSION_COOKIE_NAME": "__Secure-id"},
     "a __Host- name without Secure": {"SESSION_COOKIE_NAME": "__Host-id"},
+    "another spelling of __Host- without Secure": {"SESSION_COOKIE_NAME": "__hOsT-id"},
+    "a __Http- name without HttpOnly": {
+        "SESSION_COOKIE_NAME": "__Http-id",
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_HTTPONLY": False,
+    },
+    "a __Host-Http- name without HttpOnly": {
+        "SESSION_COOKIE_NAME": "__Host-Http-id",
+        "SESSION_COOKIE_SECURE": True,
+        "SESSION_COOKIE_HTTPONLY": False,
+    },
+    "a __Host- name with a root": {
+        "SESSION_COOKIE_NAME": "__Host-id",
+        "SESSION_COOKIE_SECURE": True,
+        "APPLICATION_ROOT": "/app",
+    },
+    "no name": {"SESSION_COOKIE_NAME": ""},
+    "a name with a space": {"SESSION_COOKIE_NAME": "my session"},
+    "a name with a semicolon": {"SESSION_COOKIE_NAME": "session;"},
+    "a name that is no ASCII": {"SESSION_COOKIE_NAME": "s\u00e9ance"},
+    "a path without a slash": {"SESSION_COOKIE_PATH": "app"},
+    "Secure in words": {"SESSION_COOKIE_SECURE": "false"},
+    "HttpOnly in words": {"SESSION_COOKIE_HTTPONLY": "no"},
+    "Partitioned in words": {"SESSION_COOKIE_PARTITIONED": "no", "SESSION_COOKIE_SECURE": True},
+    "Partitioned without Secure": {"SESSION_COOKIE_PARTITIONED": True},
     "a __Host- name with a domain": {
         "SESSION_COOKIE_NAME": "__Host-id",
         "SESSION_COOKIE_SECURE": True,
@@ -101,6 +126,11 @@ REFUSED = {
     "a lifetime of None": {"PERMANENT_SESSION_LIFETIME": None},
     "a lifetime of nothing": {"PERMANENT_SESSION_LIFETIME": timedelta(0)},
     "a refresh in words": {"SESSION_REFRESH_EACH_REQUEST": "false"},
+    "an empty fallback key": {
+        "SESSION_USE_SIGNER": True,
+        "SECRET_KEY": "new",
+        "SECRET_KEY_FALLBACKS": ["old", ""],
+    },
     "fallback keys that are one string": {
         "SESSION_USE_SIGNER": True,
         "SECRET_KEY": "new",
