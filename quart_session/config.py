@@ -94,7 +94,8 @@ class SessionConfig:
     )
     redis: Any = _setting(
         None,
-        "an instance of redis.asyncio.Redis; a URL goes into SESSION_URI",
+        "an instance of redis.asyncio.Redis, under Trio of coredis.Redis or RedisTrio; "
+        "a URL goes into SESSION_URI",
         lambda value: callable(getattr(value, "execute_command", None)),
         secret=True,
     )
@@ -173,20 +174,27 @@ class SessionConfig:
     instance_path: str = ""
     """The application's instance folder, where SQLite keeps its file by default."""
 
+    trio: bool = False
+    """Whether the application runs under Trio."""
+
     @classmethod
     def from_app(cls, app: Quart) -> SessionConfig:
         """Read and check ``app.config``.
 
         :raises ConfigError: a value is wrong; names the key, the value and what is allowed.
         """
-        config = cls.from_mapping(app.config, instance_path=str(app.instance_path))
+        config = cls.from_mapping(
+            app.config, instance_path=str(app.instance_path), trio=_runs_on_trio(app)
+        )
         _check_signer(app, config)
         _check_lifetime(app)
         _check_cookie(app)
         return config
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], *, instance_path: str = "") -> SessionConfig:
+    def from_mapping(
+        cls, mapping: Mapping[str, Any], *, instance_path: str = "", trio: bool = False
+    ) -> SessionConfig:
         """Check the ``SESSION_*`` keys of *mapping*; other keys are left alone."""
         given = {
             key: value
@@ -202,7 +210,7 @@ class SessionConfig:
         for setting in fields(cls):
             key = f"SESSION_{setting.name.upper()}"
             value = given.pop(key, None)
-            if value is None or not setting.metadata:  # instance_path is no setting
+            if value is None or not setting.metadata:  # no setting
                 continue
             if not setting.metadata["accepts"](value):
                 shown = f"({type(value).__name__})" if setting.metadata["secret"] else repr(value)
@@ -211,7 +219,11 @@ class SessionConfig:
                 )
             settings[setting.name] = _seconds(value)
         _hint_at_misspellings(given)
-        return cls(**settings, instance_path=instance_path)
+        return cls(**settings, instance_path=instance_path, trio=trio)
+
+
+def _runs_on_trio(app: Quart) -> bool:
+    return any(base.__module__.partition(".")[0] == "quart_trio" for base in type(app).__mro__)
 
 
 def _hint_at_misspellings(unknown: Mapping[str, Any]) -> None:

@@ -44,10 +44,12 @@ class Session:
         """
         config = SessionConfig.from_app(app)
         interface = SessionInterface(load_store(config), config)
-        if _runs_on_trio(app) and not interface.store.trio:
+        if config.trio and not interface.store.trio:
             raise ConfigError(
-                f"SESSION_TYPE = {config.type!r} does not run under Trio yet; 'sqlite' does"
+                f"SESSION_TYPE = {config.type!r} does not run under Trio; 'sqlite' and 'redis' do"
             )
+        if config.type == "redis+trio" and not config.trio:
+            raise ConfigError("SESSION_TYPE = 'redis+trio' is for QuartTrio; use 'redis'")
         app.session_interface = interface  # type: ignore[assignment]
         app.after_serving(interface.close)
 
@@ -64,7 +66,3 @@ class Session:
                     await interface.save_session(app, session, None)
                 except SessionError as error:
                     logger.error("The session of a closed websocket was not saved: %s", error)
-
-
-def _runs_on_trio(app: Quart) -> bool:
-    return any(base.__module__.partition(".")[0] == "quart_trio" for base in type(app).__mro__)

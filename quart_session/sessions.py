@@ -25,7 +25,7 @@ class _NamedInterface(SessionInterface):
             "SESSION_PERMANENT": settings.pop("permanent", None),
         }
         if backend is not None:
-            known[f"SESSION_{session_type.upper()}"] = backend
+            known[f"SESSION_{session_type.partition('+')[0].upper()}"] = backend
         if unknown := [name for name in settings if not name.startswith("SESSION_")]:
             raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
         config = SessionConfig.from_mapping({**settings, **known})
@@ -38,6 +38,13 @@ class RedisSessionInterface(_NamedInterface):
 
     def __init__(self, redis: Any = None, **settings: Any) -> None:
         super().__init__("redis", redis, **settings)
+
+
+class RedisTrioSessionInterface(_NamedInterface):
+    """The same under Trio, with a :class:`quart_session.redis_trio.RedisTrio` or none."""
+
+    def __init__(self, redis: Any = None, **settings: Any) -> None:
+        super().__init__("redis+trio", redis, **settings)
 
 
 class NullSessionInterface(_NamedInterface):

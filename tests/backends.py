@@ -52,13 +52,15 @@ ONE_CONNECTION = {**BACKENDS, "redis": redis_with_one_connection}
 """With a client that has one connection, where it has any: what one caller leaves in it, the next
 one gets."""
 
-TRIO = ["memory", "sqlite", "filesystem"]
+TRIO = ["memory", "sqlite", "filesystem", "redis"]
 """Those that run under Trio, too."""
 
 
-def make_store(settings: dict[str, Any], timeout: float) -> Store:
+def make_store(settings: dict[str, Any], timeout: float, trio: bool = False) -> Store:
     """The store that an application with *settings* has.
 
     :param timeout: seconds, in place of ``SESSION_TIMEOUT``.
+    :param trio: whether it runs under Trio.
     """
-    return load_store(SessionConfig.from_mapping({**settings, "SESSION_TIMEOUT": timeout}))
+    settings = {**settings, "SESSION_TIMEOUT": timeout}
+    return load_store(SessionConfig.from_mapping(settings, trio=trio))

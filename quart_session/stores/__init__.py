@@ -1,7 +1,7 @@
 """Backends by name.
 
 A new one is a file beside this one, a line in ``BUILTIN`` and, where it needs a client library, an
-extra of the same name as the store and its name in ``NEEDS_EXTRA``.
+extra and a line in ``NEEDS_EXTRA``.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ BUILTIN = {
     "memory": "quart_session.stores.memory:MemoryStore",
     "null": "quart_session.stores.null:NullStore",
     "redis": "quart_session.stores.redis:RedisStore",
+    "redis+trio": "quart_session.stores.redis_trio:RedisTrioStore",
     "sqlite": "quart_session.stores.sqlite:SQLiteStore",
 }
-NEEDS_EXTRA = frozenset({"redis"})
+NEEDS_EXTRA = {"redis": "redis", "redis+trio": "redis-trio"}
+
+# By another client where the application runs under Trio.
+UNDER_TRIO = {"redis": "redis+trio"}
 
 # Names that version 3 knew and this one does not have yet.
-NOT_YET = frozenset({"memcached", "mongodb", "redis+trio"})
+NOT_YET = frozenset({"memcached", "mongodb"})
 
 
 def available() -> list[str]:
@@ -62,7 +66,7 @@ def load_store(config: SessionConfig) -> Store:
         raise ConfigError(
             f"SESSION_TYPE = {wanted!r}: expected a Store instance or one of {_choices()}{hint}"
         )
-    cls = _find(wanted)
+    cls = _find(UNDER_TRIO.get(wanted, wanted) if config.trio else wanted)
     if not _is_store(cls):
         raise ConfigError(
             f"SESSION_TYPE = {wanted!r}: its entry point gives {cls!r}, "
@@ -98,7 +102,7 @@ def _is_store(value: object) -> TypeGuard[type[Store]]:
 def _cannot_import(name: str, error: ImportError) -> str:
     message = f"SESSION_TYPE = {name!r}: {error}"
     if name in NEEDS_EXTRA:
-        message += f"; install the client with: pip install quart-session[{name}]"
+        message += f"; install the client with: pip install quart-session[{NEEDS_EXTRA[name]}]"
     return message
 
 

@@ -3,10 +3,12 @@
 import pytest
 import trio
 from backends import BACKENDS, TRIO, make_store
-from quart import session, websocket
+from quart import Quart, session, websocket
 from quart_trio import QuartTrio
 
 from quart_session import ConfigError, Session
+from quart_session.redis_trio import RedisTrio
+from quart_session.stores.redis import RedisStore
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +20,7 @@ def anyio_backend():
 
 @pytest.fixture(params=TRIO)
 async def store(request, tmp_path):
-    store = make_store(BACKENDS[request.param](request, tmp_path), timeout=5)
+    store = make_store(BACKENDS[request.param](request, tmp_path), timeout=5, trio=True)
     yield store
     await store.close()
 
@@ -74,8 +76,23 @@ async def test_a_websocket_saves_when_the_browser_disconnects(site):
             await trio.sleep(0.01)
 
 
-def test_redis_says_that_it_is_not_for_trio_yet():
+@pytest.mark.parametrize("name", ["redis", "redis+trio"])
+def test_redis_goes_by_both_names_of_version_3(name):
     app = QuartTrio(__name__)
-    app.config["SESSION_TYPE"] = "redis"
-    with pytest.raises(ConfigError, match="'redis' does not run under Trio"):
+    app.config["SESSION_TYPE"] = name
+    Session(app)
+    assert isinstance(app.session_interface.backend, RedisTrio)
+
+
+def test_the_name_with_trio_is_refused_without_trio():
+    app = Quart(__name__)
+    app.config["SESSION_TYPE"] = "redis+trio"
+    with pytest.raises(ConfigError, match=r"'redis\+trio' is for QuartTrio; use 'redis'"):
+        Session(app)
+
+
+def test_a_store_that_needs_asyncio_is_refused():
+    app = QuartTrio(__name__)
+    app.config["SESSION_TYPE"] = RedisStore()
+    with pytest.raises(ConfigError, match="does not run under Trio"):
         Session(app)

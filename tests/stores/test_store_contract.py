@@ -10,6 +10,7 @@ from servers import RedisServer
 from quart_session.stores.filesystem import FilesystemStore
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.redis import RedisStore
+from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.stores.sqlite import SQLiteStore
 from quart_session.testing import StoreContract
 
@@ -67,3 +68,21 @@ class TestRedisThatDecodes(StoreContract):
     @pytest.fixture
     def store(self, redis_server: RedisServer) -> RedisStore:
         return RedisStore(redis_server.url + "?decode_responses=true", timeout=SLOW)
+
+
+class TestRedisUnderTrio(StoreContract):
+    """It has one connection; what one caller leaves in it, the next one gets."""
+
+    backends = ("trio",)
+
+    @pytest.fixture
+    def store(self, redis_server: RedisServer) -> RedisTrioStore:
+        return RedisTrioStore(redis_server.url, timeout=SLOW)
+
+
+class TestRedisUnderTrioOnUnixSocket(StoreContract):
+    backends = ("trio",)
+
+    @pytest.fixture
+    def store(self, redis_server: RedisServer) -> RedisTrioStore:
+        return RedisTrioStore(redis_server.unix_url, timeout=SLOW)

@@ -17,6 +17,7 @@ from quart_session.stores.filesystem import FilesystemStore
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.null import NullStore
 from quart_session.stores.redis import RedisStore
+from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.stores.sqlite import SQLiteStore
 
 
@@ -37,11 +38,18 @@ def refusal(type: object, **settings: Any) -> str:
         ("memory", MemoryStore),
         ("null", NullStore),
         ("redis", RedisStore),
+        ("redis+trio", RedisTrioStore),
         ("sqlite", SQLiteStore),
     ],
 )
 def test_a_builtin_store_goes_by_its_name(name: str, cls: type) -> None:
     assert type(load_store(config(name))) is cls
+
+
+def test_redis_has_another_client_under_trio() -> None:
+    assert type(load_store(config("redis", trio=True))) is RedisTrioStore
+    assert type(load_store(config("redis+trio", trio=True))) is RedisTrioStore
+    assert type(load_store(config("memory", trio=True))) is MemoryStore
 
 
 def test_an_instance_is_used_as_it_is() -> None:
@@ -74,7 +82,7 @@ def test_files_lie_in_the_instance_folder_unless_told_otherwise() -> None:
 def test_an_unknown_name_is_refused_with_the_choices() -> None:
     message = refusal("dynamodb")
     assert "SESSION_TYPE = 'dynamodb'" in message
-    assert "'filesystem', 'memory', 'null', 'redis', 'sqlite'" in message
+    assert "'filesystem', 'memory', 'null', 'redis', 'redis+trio', 'sqlite'" in message
     assert "did you mean" not in message
 
 
@@ -83,7 +91,7 @@ def test_a_misspelt_name_gets_a_suggestion(typed: str, meant: str) -> None:
     assert f"did you mean {meant!r}?" in refusal(typed)
 
 
-@pytest.mark.parametrize("name", ["memcached", "mongodb", "redis+trio"])
+@pytest.mark.parametrize("name", ["memcached", "mongodb"])
 def test_a_store_of_version_3_that_is_not_back_yet_says_so(name: str) -> None:
     assert f"SESSION_TYPE = {name!r}: this version has no {name} store yet" in refusal(name)
 
@@ -97,12 +105,21 @@ def test_another_kind_of_value_is_refused(value: object) -> None:
     assert f"SESSION_TYPE = {value!r}: expected a Store instance" in refusal(value)
 
 
-def test_a_missing_client_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "quart_session.stores.redis")
-    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    message = refusal("redis")
-    assert "SESSION_TYPE = 'redis'" in message
-    assert "pip install quart-session[redis]" in message
+@pytest.mark.parametrize(
+    ("name", "module", "library", "extra"),
+    [
+        ("redis", "quart_session.stores.redis", "redis.asyncio", "redis"),
+        ("redis+trio", "quart_session.stores.redis_trio", "coredis", "redis-trio"),
+    ],
+)
+def test_a_missing_client_library_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: str, library: str, extra: str
+) -> None:
+    monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
+    message = refusal(name)
+    assert f"SESSION_TYPE = {name!r}" in message
+    assert f"pip install quart-session[{extra}]" in message
 
 
 class TestEntryPoints:

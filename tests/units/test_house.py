@@ -27,12 +27,22 @@ FLOORS = [
     {"records"},
     {"users", "pin"},
     {"commit"},
-    {"stores.memory", "stores.null", "stores.sqlite", "stores.redis", "interface"},
+    {"redis_trio.hosting"},
+    {"redis_trio.client"},
+    {"redis_trio"},
+    {
+        "stores.memory",
+        "stores.null",
+        "stores.sqlite",
+        "stores.redis",
+        "stores.redis_trio",
+        "interface",
+    },
     {"stores"},
     {"sessions", "extension"},
     {""},
 ]
-OUTSIDE = {"testing"}
+OUTSIDE = {"testing", "redis_trio.errors"}
 """Nothing imports these."""
 
 MODULES = {
@@ -88,7 +98,8 @@ def test_no_client_library_is_imported_before_its_store_is_used():
     import subprocess
     import sys
 
-    code = "import sys, quart_session; print([m for m in ('redis', 'trio') if m in sys.modules])"
+    clients = ("coredis", "redis", "trio")
+    code = f"import sys, quart_session; print([m for m in {clients} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

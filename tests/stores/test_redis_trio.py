@@ -1,0 +1,359 @@
+"""Redis under Trio: the client that version 3 had, and the store on it."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import coredis
+import pytest
+import redis
+import trio
+from coredis.connection import TCPLocation
+from redis.asyncio import Redis as AsyncioRedis
+from servers import RedisServer
+from servers import redis_server as run_redis_server
+
+from quart_session.errors import ConfigError, StoreError
+from quart_session.redis_trio import RedisTrio
+from quart_session.redis_trio.client import RedisTrio as SameRedisTrio
+from quart_session.redis_trio.errors import RedisError, ResponseError, ResponseTypeError
+from quart_session.stores.base import ABSENT, Conflict, digest
+from quart_session.stores.redis_trio import RedisTrioStore
+from quart_session.testing import gather, run_and_cancel
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "trio"
+
+
+@pytest.fixture
+def key() -> str:
+    return f"test:{uuid4().hex}"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that a test may stop."""
+    with run_redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[Any]:
+    """Another program's connection to the server."""
+    with redis.Redis.from_url(redis_server.url) as admin:
+        yield admin
+
+
+def calls(store: RedisTrioStore, key: str) -> list[Any]:
+    """One call of each kind."""
+    return [
+        partial(store.get, key),
+        partial(store.set, key, b"private", 60),
+        partial(store.set, key, b"private", 60, ABSENT),
+        partial(store.delete, key, b"version"),
+        partial(store.touch, key, 60),
+        partial(store.delete, key),
+    ]
+
+
+class TestClient:
+    """What the README of version 3 shows, and its methods."""
+
+    @pytest.fixture
+    async def client(self, redis_server: RedisServer) -> AsyncIterator[RedisTrio]:
+        client = RedisTrio(addr=b"127.0.0.1", port=redis_server.port)
+        yield await client.connect()
+        await client.close()
+
+    def test_it_goes_by_two_names(self) -> None:
+        assert RedisTrio is SameRedisTrio
+
+    async def test_it_is_a_context(self, redis_server: RedisServer, key: str) -> None:
+        async with RedisTrio("127.0.0.1", redis_server.port) as client:
+            await client.set(key, 42)
+            assert await client.get(key) == b"42"
+
+    async def test_values_come_back_as_bytes(self, client: RedisTrio, key: str) -> None:
+        for value, stored in [
+            (b"\0\r\n\xff\\\"'", b"\0\r\n\xff\\\"'"),
+            ("žluťoučký 🐎", "žluťoučký 🐎".encode()),
+            (42, b"42"),
+            (1.5, b"1.5"),
+            (None, b"None"),
+        ]:
+            assert await client.set(key, value) is True
+            assert await client.get(key) == stored
+
+    async def test_what_is_absent_is_none(self, client: RedisTrio, key: str) -> None:
+        assert await client.get(key) is None
+
+    async def test_setex_gives_a_life(self, client: RedisTrio, key: str, admin: Any) -> None:
+        assert await client.setex(key=key, value="data", seconds=300) is True
+        assert 295 <= admin.ttl(key) <= 300
+        with pytest.raises(TypeError, match="seconds must be an int"):
+            await client.setex(key, "data", 1.5)  # type: ignore[arg-type]
+
+    async def test_delete_counts(self, client: RedisTrio, key: str) -> None:
+        await client.set(key, 1)
+        assert await client.delete(key, key + ":absent") == 1
+
+    async def test_echo_and_quit(self, client: RedisTrio) -> None:
+        assert await client.echo("hello") == b"hello"
+        assert await client.quit() == b"OK"
+        assert await client.echo("again") == b"again"
+
+    async def test_flushall(self, server: RedisServer) -> None:
+        async with RedisTrio(port=server.port) as client:
+            await client.set("key", 1)
+            assert await client.flushall() is True
+            assert await client.get("key") is None
+
+    async def test_a_password(self, tmp_path: Path) -> None:
+        with run_redis_server(tmp_path, "--requirepass", "right") as server:
+            async with RedisTrio(port=server.port, password=b"right") as client:
+                assert await client.set("key", 1)
+                assert await client.auth(b"right") is True
+            for wrong in (b"", b"wrong"):
+                with pytest.raises(RedisError):
+                    await RedisTrio(port=server.port, password=wrong).connect()
+
+    async def test_a_refusal_is_an_error_of_version_3(
+        self, client: RedisTrio, admin: Any, key: str
+    ) -> None:
+        admin.rpush(key, "item")
+        with pytest.raises(ResponseTypeError):
+            await client.get(key)
+        with pytest.raises(ResponseError):
+            await client.execute_command("SET", key)
+
+    async def test_twenty_tasks_share_a_connection_and_get_their_own_answers(
+        self, client: RedisTrio, key: str, admin: Any
+    ) -> None:
+        connections = len(admin.client_list())
+
+        async def use(n: int) -> None:
+            for _ in range(20):
+                await client.set(f"{key}:{n}", n)
+                assert await client.get(f"{key}:{n}") == b"%d" % n
+
+        await gather(partial(use, n) for n in range(20))
+        assert len(admin.client_list()) == connections
+
+    async def test_a_cancelled_get_leaves_its_answer_to_nobody(
+        self, client: RedisTrio, key: str
+    ) -> None:
+        await client.set(key, "somebody's")
+        await client.set(key + ":next", "the next one's")
+        at = 0
+        while not await run_and_cancel(client.get(key), at):
+            assert await client.get(key + ":next") == b"the next one's"
+            at += 1
+        assert at
+
+    async def test_a_silent_server_is_a_time_out(self, server: RedisServer) -> None:
+        client = RedisTrio(port=server.port, timeout=0.2)
+        await client.set("key", 1)
+        server.freeze()
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
+            await client.get("key")
+        server.thaw()
+        assert await client.get("key") == b"1"
+        await client.close()
+
+
+class TestEventLoop:
+    @pytest.mark.filterwarnings("error")
+    def test_nothing_is_left_of_a_store_that_nobody_closed(
+        self, redis_server: RedisServer, key: str, admin: Any
+    ) -> None:
+        store = RedisTrioStore(redis_server.url)
+        connections = len(admin.client_list())
+        for _ in range(3):
+            trio.run(store.set, key, b"data", 60)
+        deadline = time.monotonic() + 5
+        while len(admin.client_list()) > connections:  # the server hears of it a moment later
+            assert time.monotonic() < deadline
+
+    def test_it_ends_while_a_call_waits_for_a_silent_server(self, server: RedisServer) -> None:
+        store = RedisTrioStore(server.url, timeout=30)
+        server.freeze()
+
+        async def main() -> None:
+            with trio.move_on_after(0.1):
+                await store.get("key")
+
+        started = time.monotonic()
+        trio.run(main)
+        assert time.monotonic() - started < 5
+
+    def test_outside_of_trio_is_a_clear_error(self, redis_server: RedisServer) -> None:
+        import asyncio
+
+        store = RedisTrioStore(redis_server.url)
+        with pytest.raises(StoreError, match="runs under Trio"):
+            asyncio.run(store.get("key"))
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a test leaves behind is thrown away as a part of it."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("collected")
+# That is what coredis does where it cannot connect.
+@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+class TestClientsOfTheUser:
+    async def test_a_redis_trio_is_used_and_not_closed(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        async with RedisTrio(port=redis_server.port) as client:
+            number = await client.execute_command("CLIENT", "ID")
+            store = RedisTrioStore(client=client)
+            version = await store.set(key, b"data", 60)
+            assert version == digest(b"data")
+            assert await client.get(key) == b"data"
+            await store.close()
+            assert await client.execute_command("CLIENT", "ID") == number
+            assert store.backend is client
+
+    @pytest.mark.parametrize("decode", [False, True])
+    @pytest.mark.parametrize("entered", [False, True])
+    async def test_a_client_of_coredis_gives_exact_bytes(
+        self, redis_server: RedisServer, key: str, decode: bool, entered: bool
+    ) -> None:
+        client: Any = coredis.Redis.from_url(redis_server.url, decode_responses=decode)
+
+        async def use() -> None:
+            store = RedisTrioStore(client=client)
+            data = bytes(range(256))
+            await store.set(key, data, 60)
+            record = await store.get(key)
+            assert record is not None
+            assert record.data == data
+            conflict = await store.set(key, b"new", 60, ABSENT)
+            assert isinstance(conflict, Conflict)
+            assert conflict.record is not None
+            assert conflict.record.data == data
+            assert await store.set(key, b"new", 60, digest(data)) == digest(b"new")
+            assert await store.touch(key, 30) is True
+            assert await store.delete(key, digest(b"new")) is None
+            assert await store.get(key) is None
+            assert store.backend is client
+            await store.close()
+            assert await client.get(key) is None
+
+        if entered:
+            async with client:
+                await use()
+        else:
+            await use()
+
+    async def test_a_client_of_coredis_with_one_connection_survives_cancelled_calls(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        at, finished = 0, False
+        while not finished:
+            client: Any = coredis.Redis.from_url(redis_server.url, max_connections=1)
+            async with client:
+                store = RedisTrioStore(client=client)
+                finished = await run_and_cancel(store.set(key, b"data", 60), at)
+                for n in range(10):
+                    await store.set(key, b"%d" % n, 60)
+                    record = await store.get(key)
+                    assert record is not None
+                    assert record.data == b"%d" % n
+            at += 1
+        assert at > 1
+
+    async def test_a_client_of_a_cluster_works(self, tmp_path: Path, key: str) -> None:
+        with run_redis_server(tmp_path, "--cluster-enabled", "yes") as server:
+            with redis.Redis.from_url(server.url) as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+                while admin.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                    time.sleep(0.05)  # noqa: ASYNC251 -- nothing else happens here
+            node = TCPLocation("127.0.0.1", server.port)
+            client: Any = coredis.RedisCluster(startup_nodes=[node])
+            store = RedisTrioStore(client=client)
+            version = await store.set(key, b"\xff", 60, ABSENT)
+            assert version == digest(b"\xff")
+            conflict = await store.set(key, b"new", 60, b"version")
+            assert isinstance(conflict, Conflict)
+            assert await store.touch(key, 30) is True
+            assert await store.delete(key, digest(b"\xff")) is None
+            assert await store.get(key) is None
+
+    async def test_a_client_that_failed_to_start_is_tried_again(
+        self, server: RedisServer, key: str
+    ) -> None:
+        store = RedisTrioStore(client=coredis.Redis.from_url(server.url))
+        server.stop()
+        with pytest.raises(StoreError, match="client in SESSION_REDIS"):
+            await store.get(key)
+        server.start()
+        assert await store.get(key) is None
+
+    @pytest.mark.parametrize("make", [AsyncioRedis, redis.Redis, object])
+    def test_another_client_is_refused(self, make: Callable[[], Any]) -> None:
+        with pytest.raises(ConfigError, match="under Trio it takes a RedisTrio or a client"):
+            RedisTrioStore(client=make())
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "localhost:6379",
+            "http://user:s3cret@localhost",
+            "redis://user:s3cret@localhost:port",
+            "redis://user:s3cret@localhost?no_such_option=1",
+            "redis://user:s3cret@localhost?db=first",
+            "redis://user:s3cret@[localhost",
+            "redis://",
+            "rediss://user:s3cret@localhost?ssl_ca_certs=/no/such/file",
+        ],
+    )
+    def test_a_bad_url_is_refused_without_showing_its_password(self, url: str) -> None:
+        with pytest.raises(ConfigError) as error:
+            RedisTrioStore(url)
+        assert "SESSION_URI" in str(error.value)
+        assert "s3cret" not in str(error.value)
+        assert error.value.__cause__ is None
+
+    async def test_a_database_is_chosen_by_path_or_option(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        for database in ("/3", "?db=3"):
+            store = RedisTrioStore(redis_server.url + database)
+            await store.set(key, b"data", 60)
+            await store.close()
+            with redis.Redis.from_url(redis_server.url + "/3") as admin:
+                assert admin.getdel(key) == b"data"
+
+    async def test_an_acl_user_logs_in(self, server: RedisServer, key: str) -> None:
+        with redis.Redis.from_url(server.url) as admin:
+            admin.acl_setuser(
+                "shop", enabled=True, passwords=["+p@ss"], keys=["*"], commands=["+@all"]
+            )
+        store = RedisTrioStore(server.url.replace("//", "//shop:p%40ss@"))
+        assert await store.get(key) is None
+        await store.close()
+
+    async def test_a_wrong_password_is_an_error_that_does_not_show_it(self, tmp_path: Path) -> None:
+        with run_redis_server(tmp_path, "--requirepass", "right") as server:
+            store = RedisTrioStore(server.url.replace("//", "//:wr0ng@"))
+            with pytest.raises(StoreError, match="AuthenticationFailureError") as error:
+                await store.get("secret")
+            assert "wr0ng" not in str(error.value)
+            await store.close()
