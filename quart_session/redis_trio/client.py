@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Awaitable
+from functools import partial
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,6 +39,27 @@ OPTIONS = {
     "ssl_check_hostname",
     "ssl_keyfile",
 }
+
+
+class Call:
+    """A command on its way. Who waits for its answer may go away and come back.
+
+    :param repeat_with: arguments to add when it is sent again, for a script that should know.
+    """
+
+    def __init__(self, command: tuple[Any, ...], repeat_with: tuple[Any, ...] = ()) -> None:
+        self.command = command
+        self.repeated = False
+        """Whether this is the second attempt, and nobody knows what became of the first."""
+        self.request: Awaitable[Any] | None = None
+        """The present attempt."""
+        self._repeat_with = repeat_with
+
+    def repeat(self) -> None:
+        """Forget the first attempt."""
+        self.command += self._repeat_with
+        self.repeated = True
+        self.request = None
 
 
 class RedisTrio:
@@ -146,32 +169,42 @@ class RedisTrio:
         await self.close()
         return b"OK"
 
-    async def execute_command(
-        self,
-        *command: bytes | str | int | float,
-        repeat_with: tuple[Any, ...] = (),
-        within: float | None = None,
-    ) -> Any:
+    async def execute_command(self, *command: bytes | str | int | float) -> Any:
         """Send any command and return its answer: bytes, an integer, ``None``, a list.
 
-        :param repeat_with: arguments to add when it is sent again.
-        :param within: seconds, in place of the client's *timeout*.
         :raises OSError: the server cannot be reached.
         :raises coredis.exceptions.RedisError: it refuses, or the connection broke twice.
         :raises TimeoutError: there was no answer in time.
 
         .. versionadded:: 4.0
         """
+        return await self.ask(Call(command), self._timeout)
+
+    async def ask(self, call: Call, seconds: float) -> Any:
+        """Do as :meth:`execute_command`, within *seconds*."""
         began = time.perf_counter()
-        call = _Call(self, command, repeat_with)
         try:
-            return await patiently(within or self._timeout, call.answer)
+            return await patiently(seconds, partial(self._answer, call))
         except TimeoutError:
             # The others that wait for this connection begin again on a new one.
             link = self._link.get()
             if link is not None and not link.has_answered_since(began):
                 link.cancel()
             raise
+
+    async def _answer(self, call: Call) -> Any:
+        while True:
+            try:
+                if call.request is None:
+                    connection = await self._connection()
+                    name, *arguments = call.command
+                    call.request = connection.create_request(_bytes(name), *arguments)
+                return await call.request
+            except ConnectionError:
+                # Servers and firewalls close connections that are idle.
+                if call.repeated:
+                    raise
+                call.repeat()
 
     async def _connection(self) -> _Connection:
         link = self._link.get()
@@ -182,33 +215,6 @@ class RedisTrio:
         if link.connection is None:
             raise ConnectionError("closed while it was made")
         return link.connection
-
-
-class _Call:
-    """A command on its way. Whoever waits for its answer may go away and come back."""
-
-    def __init__(self, client: RedisTrio, command: tuple[Any, ...], repeat_with: tuple[Any, ...]):
-        self._client = client
-        self._name = _bytes(command[0])
-        self._arguments = command[1:]
-        self._repeat_with = repeat_with
-        self._repeated = False
-        self._request: Any = None
-
-    async def answer(self) -> Any:
-        while True:
-            try:
-                if self._request is None:
-                    connection = await self._client._connection()
-                    self._request = connection.create_request(self._name, *self._arguments)
-                return await self._request
-            except ConnectionError:
-                # Servers and firewalls close connections that are idle.
-                if self._repeated:
-                    raise
-                self._repeated = True
-                self._request = None
-                self._arguments += self._repeat_with
 
 
 class _Link(Hosted):

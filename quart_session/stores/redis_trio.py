@@ -16,6 +16,7 @@ from coredis.typing import Key
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.redis_trio import RedisTrio
+from quart_session.redis_trio.client import Call
 from quart_session.redis_trio.hosting import Hosted, patiently
 from quart_session.stores.redis_records import RedisRecords, UnknownScript
 
@@ -76,14 +77,13 @@ class RedisTrioStore(RedisRecords):
 
     async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
         # All commands leave here.
+        call = Call(args, repeat_with)
         try:
-            return await self._redis.execute_command(
-                *args, repeat_with=repeat_with, within=self._timeout
-            )
+            return await self._redis.ask(call, self._timeout)
         except TimeoutError as error:
             raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
         except NoScriptError as error:
-            raise UnknownScript(f"{self._name} has lost a script") from error
+            raise UnknownScript(f"{self._name} has lost a script", call.repeated) from error
         except ResponseError as error:
             # Some servers repeat the arguments, and those are keys and data.
             reason, _, arguments = str(error).partition(", with args")
@@ -126,22 +126,18 @@ class _Guest:
 
     async def close(self) -> None: ...
 
-    async def execute_command(
-        self, *command: Any, repeat_with: tuple[Any, ...], within: float
-    ) -> Any:
-        call = Hosted(partial(self._execute, command, repeat_with))
-        return await patiently(within, call.result)
+    async def ask(self, call: Call, seconds: float) -> Any:
+        return await patiently(seconds, Hosted(partial(self._answer, call)).result)
 
-    async def _execute(
-        self, command: tuple[Any, ...], repeat_with: tuple[Any, ...], *, task_status: object
-    ) -> Any:
+    async def _answer(self, call: Call, *, task_status: object) -> Any:
         await self._enter()
         try:
-            return await self._request(command)
+            return await self._request(call.command)
         except ConnectionError as error:
             if isinstance(self._client, RedisCluster):
                 await self._client.on_retry_error(error)  # looks for the nodes anew
-        return await self._request((*command, *repeat_with))
+        call.repeat()
+        return await self._request(call.command)
 
     def _request(self, command: tuple[Any, ...]) -> CommandRequest[Any]:
         name, *arguments = command
