@@ -15,7 +15,7 @@ from quart import Quart, session
 
 from quart_session import Session
 from quart_session._hotpath import new_sid
-from quart_session.records import MARKER_LIFE
+from quart_session.remains import MARKER_LIFE
 
 pytestmark = pytest.mark.anyio
 
