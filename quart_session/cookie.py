@@ -36,17 +36,28 @@ def is_session_id(value: str) -> bool:
     return is_sid(value) or is_uuid(value)
 
 
-def read_ids(app: Quart, request: BaseRequestWebsocket, name: str, signed: bool) -> Iterator[str]:
-    """The distinct well-formed session ids of the request's cookies, in the browser's order."""
+def read_ids(
+    app: Quart, request: BaseRequestWebsocket, name: str, signed: bool
+) -> Iterator[tuple[str, bool]]:
+    """The distinct well-formed session ids of the request's cookies, in the browser's order.
+
+    With each comes whether an older key signed it, so that the browser needs another cookie.
+    """
     seen: set[str] = set()
     for value in _values(request, name):
-        sid = unsign_sid(value, _keys(app)) if signed else value
+        sid, outdated = _verify(value, _keys(app)) if signed else (value, False)
         if sid is None or sid in seen or not is_session_id(sid):
             continue
         seen.add(sid)
-        yield sid
+        yield sid, outdated
         if len(seen) == MAX_IDS:
             return
+
+
+def _verify(value: str, keys: list[str | bytes]) -> tuple[str | None, bool]:
+    if (sid := unsign_sid(value, keys[:1])) is not None:
+        return sid, False
+    return unsign_sid(value, keys[1:]), True
 
 
 def _values(request: BaseRequestWebsocket, name: str) -> Iterator[str]:

@@ -149,7 +149,7 @@ class SessionInterface(QuartSessionInterface):
         superseded = False
         client = self.pins.proxies.client_of(request)
         name = self.get_cookie_name(app)
-        for sid in cookie.read_ids(app, request, name, self.config.use_signer):
+        for sid, outdated in cookie.read_ids(app, request, name, self.config.use_signer):
             found = await self.records.look_up(sid)
             if found is None:
                 continue
@@ -159,7 +159,7 @@ class SessionInterface(QuartSessionInterface):
             session = self.session_class(sid=found.sid)
             session._client = client
             if self._take_over(session, found) and await self.pins.admit(app, session):
-                session._renewed = found.sid != sid
+                session._outdated = outdated or found.sid != sid
                 await self.records.announce(app, signals.session_loaded, found.sid)
                 return session
         session = self.session_class(permanent=self.config.permanent, addr=client.name)
@@ -290,8 +290,8 @@ class SessionInterface(QuartSessionInterface):
             alive = await commit.update(origin, self._is_refresh_due(origin, commit.ttl()))
         else:
             await self._refresh(app, session, origin, commit, response)
-            alive = not session._renewed or is_alive(await self.records.find(origin.key))
-        if alive and session._renewed:  # the response that told the browser may have got lost
+            alive = not session._outdated or is_alive(await self.records.find(origin.key))
+        if alive and session._outdated:  # the response that told the browser may have got lost
             session._cookie = session._cookie or "set"
         return alive
 

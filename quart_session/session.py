@@ -116,8 +116,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         """The record that :meth:`destroy` ends at the next save."""
         self._superseded = False
         """Whether the browser is known to have a newer id than the one that it sent."""
-        self._renewed = False
-        """Whether it was found under a newer id than the one that the browser sent."""
+        self._outdated = False
+        """Whether the browser's cookie has an older id, or was signed with an older key."""
         self._in_websocket = False
         self._home: tuple[Home, Quart] | None = None
         """Where :meth:`save` and :meth:`reload` turn to."""
