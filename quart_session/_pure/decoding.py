@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any
 
 from quart_session._pure.refusals import MAX_DEPTH, type_name
@@ -12,29 +13,22 @@ from quart_session._pure.text import nests_too_deep, orjson
 from quart_session.errors import CodecError
 
 NOT_A_DOCUMENT = "not a session document"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
-
-class _Inexact(Exception):
-    """A number was read that orjson may have rounded."""
+# orjson reads integers of 64 bits and more as floats. From here on a float is in doubt.
+_ROUNDED = 9e18
 
 
 class Malformed(Exception):
-    def __init__(self, reason: str, cause: BaseException | None) -> None:
+    """JSON from which no value can be restored."""
+
+    def __init__(self, reason: str, cause: BaseException | None = None) -> None:
         self.reason = reason
         self.cause = cause
 
 
-def restore(tag: Any, body: Any) -> Any:
-    """What *tag* makes of *body*. Only the error of a registered tag is kept as the cause."""
-    cause = None
-    try:
-        return tag.to_python(body)
-    except MemoryError:
-        raise
-    except Exception as error:
-        if not isinstance(tag, BuiltinTag):
-            cause = error
-    raise Malformed(f"malformed tag {tag.key!r}", cause)
+class _Inexact(Exception):
+    """A number was read that orjson may have rounded."""
 
 
 def loads(registry: Registry, data: bytes | bytearray | memoryview | str) -> Any:
@@ -48,10 +42,7 @@ def loads(registry: Registry, data: bytes | bytearray | memoryview | str) -> Any
         raise TypeError(f"a session document is bytes or str, not {type_name(data)}")
     cause = None
     try:
-        if nests_too_deep(data):
-            reason = f"nested deeper than {MAX_DEPTH} levels"
-        else:
-            return _load(registry.tags, data)
+        return _load(registry.tags, data)
     except Malformed as malformed:
         reason, cause = malformed.reason, malformed.cause
     except UnicodeDecodeError:
@@ -65,35 +56,63 @@ def loads(registry: Registry, data: bytes | bytearray | memoryview | str) -> Any
 def _load(tags: dict[str, Any], data: bytes | str) -> Any:
     if orjson is not None:
         try:
-            return _untag(tags, orjson.loads(data), True)
+            return _untag(orjson.loads(data), tags, _ROUNDED)
         except (_Inexact, orjson.JSONDecodeError):
             pass  # the standard library has the last word
-    text = str(data, "utf-8") if isinstance(data, bytes) else data
-    return _untag(tags, json.loads(text), False)
+    text = data if isinstance(data, str) else data.decode()
+    if nests_too_deep(text):
+        raise Malformed(_TOO_DEEP)
+    return _untag(json.loads(text), tags, inf)
 
 
-def _untag(tags: dict[str, Any], value: Any, doubt: bool) -> Any:
-    """Restore tagged values from the inside out, in place. *doubt* large numbers."""
-    kind = type(value)
-    if kind is dict:
-        for key, item in value.items():
-            if type(item) in _WALKED:
-                value[key] = _untag(tags, item, doubt)
-        if len(value) == 1:
-            ((key, item),) = value.items()
-            tag = tags.get(key)
-            if tag is not None:
-                return restore(tag, item)
-    elif kind is list:
-        for i, item in enumerate(value):
-            if type(item) in _WALKED:
-                value[i] = _untag(tags, item, doubt)
-    elif kind is float and doubt and not -_ROUNDED < value < _ROUNDED:
-        raise _Inexact
+def _untag(value: Any, tags: dict[str, Any], largest: float) -> Any:
+    """Restore what is tagged in *value*. Floats beyond *largest* are in doubt."""
+    # A list is restored in place, an object may be a tag, so a list of one object serves for all.
+    document = [value]
+    _untag_list(document, MAX_DEPTH + 1, tags, largest)
+    return document[0]
+
+
+def _untag_dict(value: dict[str, Any], room: int, tags: dict[str, Any], largest: float) -> Any:
+    if not room:
+        raise Malformed(_TOO_DEEP)
+    for key, item in value.items():
+        kind = type(item)
+        if kind is dict:
+            value[key] = item = _untag_dict(item, room - 1, tags, largest)
+        elif kind is list:
+            _untag_list(item, room - 1, tags, largest)
+        elif kind is float and (item > largest or item < -largest):
+            raise _Inexact
+    if len(value) == 1 and key in tags:
+        try:
+            return tags[key].to_python(item)
+        except Exception:
+            return restore(tags[key], item)
     return value
 
 
-# orjson reads integers of 64 bits and more as floats.
-_ROUNDED = 9e18
+def _untag_list(value: list[Any], room: int, tags: dict[str, Any], largest: float) -> None:
+    if not room:
+        raise Malformed(_TOO_DEEP)
+    for i, item in enumerate(value):
+        kind = type(item)
+        if kind is dict:
+            value[i] = _untag_dict(item, room - 1, tags, largest)
+        elif kind is list:
+            _untag_list(item, room - 1, tags, largest)
+        elif kind is float and (item > largest or item < -largest):
+            raise _Inexact
 
-_WALKED = frozenset({dict, list, float})
+
+def restore(tag: Any, body: Any) -> Any:
+    """What *tag* makes of *body*. Only the error of a registered tag is kept as the cause."""
+    cause = None
+    try:
+        return tag.to_python(body)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if not isinstance(tag, BuiltinTag):
+            cause = error
+    raise Malformed(f"malformed tag {tag.key!r}", cause)

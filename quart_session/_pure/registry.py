@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from datetime import UTC
+from datetime import UTC, date, time, timedelta
+from decimal import Decimal
 from types import NoneType
 from typing import Any
 
@@ -50,6 +51,10 @@ TAGGED = 8  # ... what a registered tag made of the value
 UNHASHABLE = frozenset({LIST, SET, OBJECT, ESCAPED, MAPPING})
 
 _PLAIN_TYPES: tuple[type, ...] = (str, int, float, bool, NoneType)
+#: Exact types that need no description.
+STRAIGHT = frozenset({dict, list, tuple, *_PLAIN_TYPES})
+# Exact types that have no tag of Flask's, so that registered tags may want their values.
+_LATE = frozenset({date, time, timedelta, Decimal, bytearray, set, frozenset})
 _SAMPLES: tuple[object, ...] = ("", "a", 0, 1, 1.5, True, False, None)
 
 
@@ -79,7 +84,9 @@ class Registry:
         self.escaped.update(self.tags if full else flask)
         #: Exact types whose values must be offered to registered tags before all else.
         self.asked: frozenset[type] = frozenset()
-        #: Exact types that must go through :meth:`resolve`: those, and what tags may want.
+        #: Whether a tag of an application has a key that does not start with a space.
+        self.bare_keys = False
+        #: Exact types that only :meth:`resolve` can tell about.
         self.slow: frozenset[type] = frozenset()
         #: Whether a key of this module's own tags means something else now.
         self.replaced = False
@@ -94,6 +101,7 @@ class Registry:
                 raise KeyError(f"Tag '{key}' is already registered.")
             self.replaced = self.replaced or isinstance(self.tags.get(key), BuiltinTag)
             self.tags[key] = self.escaped[key] = tag
+            self.bare_keys = self.bare_keys or not key.startswith(" ")
         if index is None:
             self.order.append(tag)
         else:
@@ -101,7 +109,7 @@ class Registry:
         self.custom = True
         self._eager = self._eager or index is not None or _claims_plain(tag)
         self.asked = frozenset(self._asked())
-        self.slow = self.asked | {set, frozenset, bytearray}
+        self.slow = self.asked | _LATE | ({dict} if self.bare_keys else set())
 
     def _asked(self) -> Iterable[type]:
         """Exact types that some registered tag precedes.
@@ -128,18 +136,15 @@ class Registry:
     def resolve(self, value: Any, hashed: bool, inner: bool = False) -> tuple[int, Any] | None:
         """What *value* is written as: a shape and its filling.
 
-        None for a value of an exact type that no registered tag claims.
+        None for a container or a scalar of JSON, of the exact type, that no registered tag claims.
 
         :raises Refused: it cannot be stored.
         """
         try:
-            if type(value) in self.asked:
-                tag = self.claim(value)
-                if tag is None or isinstance(tag, BuiltinTag):
-                    return None
-                shape, filling = TAGGED, tag.tag(value)
-            else:
-                shape, filling = self.describe(value)
+            tag = self.claim(value)
+            if type(value) in STRAIGHT and (tag is None or isinstance(tag, BuiltinTag)):
+                return None
+            shape, filling = self._describe(value, tag)
             if shape == TAGGED and not inner:
                 # What an inner tag made is a part of what the outermost made.
                 filling = through_json(filling)
@@ -165,7 +170,9 @@ class Registry:
 
         May run code of the value's type and of registered tags, and raise whatever that raises.
         """
-        tag = self.claim(value)
+        return self._describe(value, self.claim(value))
+
+    def _describe(self, value: Any, tag: Any) -> tuple[int, Any]:
         if tag is None:
             return self._describe_untagged(value)
         if not isinstance(tag, BuiltinTag):

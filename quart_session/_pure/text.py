@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -51,7 +50,7 @@ def _flask_default(value: Any) -> Any:
 _flask_text = json.JSONEncoder(separators=(",", ":"), default=_flask_default).encode
 
 
-def render(tree: Any, full: bool) -> bytes:
+def render(tree: Any, full: bool = True) -> bytes:
     """A tree of plain values as JSON. Full documents are UTF-8, Flask's are ASCII."""
     if not full:
         return to_ascii(tree).encode("ascii")
@@ -70,26 +69,17 @@ def through_json(made: Any) -> Any:
     return json.loads(_flask_text(made))
 
 
-_BRACKETS = r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]'
-_BRACKETS_STR = re.compile(_BRACKETS, re.DOTALL)
-_BRACKETS_BYTES = re.compile(_BRACKETS.encode(), re.DOTALL)
+_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-def nests_too_deep(document: str | bytes, allowed: int = MAX_DEPTH) -> bool:
+def nests_too_deep(document: str, allowed: int = MAX_DEPTH) -> bool:
     """Whether more than *allowed* brackets are open at once somewhere in *document*."""
-    if isinstance(document, str):
-        if document.count("[") + document.count("{") <= allowed:
-            return False
-        tokens: Iterable[Any] = _BRACKETS_STR.finditer(document)
-        marks = {"[": 1, "{": 1, "]": -1, "}": -1}
-    else:
-        if document.count(b"[") + document.count(b"{") <= allowed:
-            return False
-        tokens = _BRACKETS_BYTES.finditer(document)
-        marks = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}  # type: ignore[dict-item]
+    if len(document) <= 2 * allowed or document.count("[") + document.count("{") <= allowed:
+        return False
     depth = 0
-    for token in tokens:
-        depth += marks.get(token[0], 0)
+    for token in _BRACKETS.finditer(document):
+        depth += _STEPS.get(token[0], 0)
         if depth > allowed:
             return True
     return False

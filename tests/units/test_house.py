@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "deadline", "signals", "address"},
     {"_pure.refusals", "_pure.ids", "_pure.tags"},
     {"_pure.text"},
-    {"_pure.registry"},
+    {"_pure.registry", "_pure.shortcut"},
     {"_pure.encoding", "_pure.decoding"},
     {"_pure"},
     {"_speedups"},
