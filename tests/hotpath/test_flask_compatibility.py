@@ -198,6 +198,17 @@ def test_a_registered_tag_stores_what_could_not_be_stored(serializer: Any) -> No
     assert serializer.loads(serializer.dumps({"x": [Foo((1, b"2"))]}))["x"][0].data == (1, b"2")
 
 
+@pytest.mark.parametrize("claims", [{}, {"check": lambda self, value: True}])
+def test_a_tag_without_its_methods_is_an_error_where_one_is_needed(
+    serializer: Any, claims: dict[str, Any]
+) -> None:
+    serializer.register(type("TagLacking", (JSONTag,), {"key": " lacking", **claims}))
+    for use in (lambda: serializer.dumps(Foo(1)), lambda: serializer.loads('{" lacking":1}')):
+        with pytest.raises(CodecError) as raised:
+            use()
+        assert isinstance(raised.value.__cause__, NotImplementedError)
+
+
 def test_index_says_where_in_the_order_a_tag_goes(serializer: Any) -> None:
     class Tag1(JSONTag):
         key = " 1"

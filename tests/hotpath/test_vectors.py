@@ -1,7 +1,8 @@
 """The golden vectors of the format: ``tests/vectors/vectors.json``, for every implementation.
 
 Each vector has a value as a Python expression, the document that is written for it, and whether
-Flask's serializer reads an equal value from that document. Documents under "refused" are errors.
+Flask's serializer reads an equal value from that document. Documents under "foreign" are read, but
+never written; those under "refused" are errors.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def test_a_value_and_its_document_stand_for_each_other(serializer: Any, vector: 
 def test_flask_reads_the_document(vector: Any) -> None:
     value = eval(vector["python"], NAMES)
     assert fuzzing.same(FlaskSerializer().loads(vector["document"]), value)
+
+
+@pytest.mark.parametrize("vector", VECTORS["foreign"], ids=lambda vector: vector["name"])
+def test_a_foreign_document_is_read(serializer: Any, vector: Any) -> None:
+    value = eval(vector["python"], NAMES)
+    assert fuzzing.same(serializer.loads(vector["document"]), value)
+    assert serializer.dumps(value) != vector["document"].encode()
 
 
 @pytest.mark.parametrize("document", VECTORS["refused"])
