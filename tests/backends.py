@@ -38,15 +38,23 @@ def redis_with_one_connection(request: pytest.FixtureRequest, folder: Path) -> d
     return {**settings, "SESSION_URI": settings["SESSION_URI"] + "?max_connections=1"}
 
 
+def redis_cluster(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    return {"SESSION_TYPE": "redis", "SESSION_URI": request.getfixturevalue("redis_cluster").url}
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
     "memory": memory,
     "sqlite": sqlite,
     "filesystem": filesystem,
     "redis": redis,
+    "redis-cluster": redis_cluster,
 }
 
 BETWEEN_PROCESSES = [name for name in BACKENDS if name != "memory"]
 """Those that several processes can use together. Their settings can be written as JSON."""
+
+UNDER_LOAD = [name for name in BETWEEN_PROCESSES if name != "redis-cluster"]
+"""Those that are loaded for a while; a cluster would be Redis once more."""
 
 ONE_CONNECTION = {**BACKENDS, "redis": redis_with_one_connection}
 """With a client that has one connection, where it has any: what one caller leaves in it, the next

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from redis_topologies import Cluster, Watched
+from redis_topologies import redis_behind_sentinels as run_redis_behind_sentinels
+from redis_topologies import redis_cluster as run_redis_cluster
 from servers import RedisServer
 from servers import redis_server as run_redis_server
 
@@ -14,6 +17,21 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     """A Redis server for all tests. They use keys of their own and leave the server running."""
     with run_redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three masters and three replicas for all tests, which leave them as they are."""
+    with run_redis_cluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_behind_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A master with a replica and three sentinels for all tests, which leave them as they are."""
+    folder = tmp_path_factory.mktemp("redis-sentinel")
+    with run_redis_behind_sentinels(folder, replicas=1) as watched:
+        yield watched
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -25,21 +26,35 @@ class RedisServer:
     """A redis-server that forgets everything when it stops.
 
     It listens on the loopback interface (``url``) and on a Unix socket (``unix_url``).
+
+    :param program: by default what ``REDIS_SERVER`` in the environment says, else redis-server.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, program: str | Path | None = None) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.socket = folder / "redis.sock"
         self.unix_url = f"unix://{self.socket}"
+        self.program = program or os.environ.get("REDIS_SERVER") or "redis-server"
         self._folder = folder
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
-        program = shutil.which("redis-server")
+        program = shutil.which(self.program)
         if program is None:
-            raise RuntimeError("redis-server is not installed (apt-get install redis-server)")
+            raise RuntimeError(f"{self.program} is not installed (apt-get install redis-server)")
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, *self._arguments(), *self._options], stdout=log, stderr=log
+            )
+        self._wait_until_it_answers()
+
+    def _arguments(self) -> list[str]:
         options = {
             "bind": "127.0.0.1",
             "port": self.port,
@@ -48,12 +63,7 @@ class RedisServer:
             "save": "",
             "appendonly": "no",
         }
-        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, *arguments, *self._options], stdout=log, stderr=log
-            )
-        self._wait_until_it_answers()
+        return [str(part) for name, value in options.items() for part in (f"--{name}", value)]
 
     def stop(self, kill: bool = False) -> None:
         """Stop the server, in order or (*kill*) as a crash does. Harmless when it does not run."""
@@ -91,9 +101,11 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
+def redis_server(
+    folder: Path, *options: str, program: str | Path | None = None
+) -> Iterator[RedisServer]:
     """Run a Redis server whose files lie in *folder*, with *options* of its command line."""
-    server = RedisServer(folder, *options)
+    server = RedisServer(folder, *options, program=program)
     server.start()
     try:
         yield server

@@ -13,7 +13,12 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError, R
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.redis_batches import Batches, Call, WayThroughCluster, WayThroughPool
-from quart_session.stores.redis_clients import client_for, refuse_old_clusters, without_secrets
+from quart_session.stores.redis_clients import (
+    client_for,
+    close,
+    refuse_old_clusters,
+    without_secrets,
+)
 from quart_session.stores.redis_records import RedisRecords, UnknownScript
 
 if TYPE_CHECKING:
@@ -85,7 +90,7 @@ class RedisStore(RedisRecords):
         if client.redis is not self._client:
             # A connection that is broken already has nothing to tell.
             with suppress(RedisError, OSError):
-                await client.redis.aclose()
+                await close(client.redis)
 
     async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
         batches = self._running_client().batches

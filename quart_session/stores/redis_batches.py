@@ -218,10 +218,11 @@ class WayThroughCluster:
     """To the node of a cluster that has the key."""
 
     patient = True
-    width = CONNECTIONS
 
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
+        options = client.get_connection_kwargs()
+        self.width = min(CONNECTIONS, options.get("max_connections") or CONNECTIONS)
 
     async def send(self, calls: Sequence[Call]) -> None:
         await self._client.initialize()  # asks for the nodes again when one of them has failed

@@ -37,7 +37,11 @@ def client_for(url: str, timeout: float) -> Redis | RedisCluster:
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return _behind_sentinels(url, timeout)
         pool = ConnectionPool.from_url(
-            url, **_PLAIN, max_connections=CONNECTIONS, **_timeouts(None)
+            url,
+            **_PLAIN,
+            max_connections=CONNECTIONS,
+            socket_timeout=None,
+            socket_connect_timeout=None,
         )
         return _checked(Redis.from_pool(pool))
     except ConfigError:
@@ -45,6 +49,16 @@ def client_for(url: str, timeout: float) -> Redis | RedisCluster:
     except Exception:
         # Their messages may quote the URL, and that may hold a password.
         raise ConfigError(f"SESSION_URI cannot be read: {FORMS}") from None
+
+
+async def close(client: Redis | RedisCluster) -> None:
+    """Close *client* with all that belongs to it."""
+    if isinstance(client, Redis):
+        # The sentinels have clients of their own.
+        manager = getattr(client.connection_pool, "sentinel_manager", None)
+        for other in manager.sentinels if manager is not None else ():
+            await other.aclose()
+    await client.aclose()
 
 
 def without_secrets(url: str) -> str:
@@ -67,15 +81,17 @@ def refuse_old_clusters() -> None:
 _PLAIN: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
 
 
-def _timeouts(seconds: float | None) -> dict[str, float | None]:
-    return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-
-
 def _cluster(url: str, timeout: float) -> RedisCluster:
     hosts, _, options = _split(url, 6379)
     options.pop("db", None)
-    # A node that is silent leaves enough of the time to ask another one who replaces it.
-    settings = {**_PLAIN, "max_connections": CONNECTIONS, **_timeouts(timeout / 4), **options}
+    settings = {
+        **_PLAIN,
+        "max_connections": CONNECTIONS,
+        # A node that is silent leaves time to ask another one who replaces it.
+        "socket_timeout": timeout / 2,
+        "socket_connect_timeout": timeout / 4,
+        **options,
+    }
     return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], **settings)
 
 
@@ -88,9 +104,11 @@ def _behind_sentinels(url: str, timeout: float) -> Redis:
         )
     options["db"] = int(database or options.get("db", 0))
     # Each sentinel may be silent, and be asked before the one that answers.
+    share = timeout / (len(hosts) + 1)
     to_sentinels = {
         **_PLAIN,
-        **_timeouts(timeout / (len(hosts) + 1)),
+        "socket_timeout": share,
+        "socket_connect_timeout": share,
         **{name: value for name, value in options.items() if name.startswith("ssl")},
         "username": options.pop("sentinel_username", None),
         "password": options.pop("sentinel_password", None),

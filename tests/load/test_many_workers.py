@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from backends import BACKENDS, BETWEEN_PROCESSES
+from backends import BACKENDS, UNDER_LOAD
 from servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ def server(request):
     return server
 
 
-@pytest.fixture(params=BETWEEN_PROCESSES)
+@pytest.fixture(params=UNDER_LOAD)
 def settings(request, tmp_path):
     settings = BACKENDS[request.param](request, tmp_path)
     return {f"QUART_{key}": str(value) for key, value in settings.items()}

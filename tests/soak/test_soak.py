@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import BACKENDS, BETWEEN_PROCESSES
+from backends import BACKENDS, UNDER_LOAD
 from soaking import LIST, SHARED, Browser, make_app
 
 from quart_session.testing import gather
@@ -32,7 +32,7 @@ SESSIONS = 5000 if LONG else 100
 PROGRAM = Path(__file__).with_name("soaking.py")
 
 
-@pytest.fixture(params=BETWEEN_PROCESSES)
+@pytest.fixture(params=UNDER_LOAD)
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     return {
         "INSTANCE_PATH": str(tmp_path),
