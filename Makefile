@@ -56,7 +56,7 @@ clean:
 	find benchmarks examples quart_session tests -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/installed-EXTRA: the project with that extra, and the extension compiled in place.
-.venv/installed-%: pyproject.toml setup.py $(wildcard _speedups/*.p*) | .venv/bin/pip
+.venv/installed-%: pyproject.toml setup.py $(wildcard _speedups/*.p* _speedups/*.h) | .venv/bin/pip
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 

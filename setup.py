@@ -34,7 +34,7 @@ else:
             Extension(
                 "quart_session._speedups",
                 ["_speedups/_speedups.pyx"],
-                depends=glob("_speedups/*.pxi"),
+                depends=glob("_speedups/*.pxi") + glob("_speedups/*.h"),
             )
         ],
         cmdclass={"build_ext": BuildOrExplain},

@@ -2,32 +2,32 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """The compiled arm of the hot path.
 
-Everything here has a twin in ``quart_session._pure``, which decides all that is odd. Functions
-that take ``PyObject*`` handle references by hand: a name that ends in ``_new`` or that returns
-``PyObject*`` hands a new reference to its caller, arguments are borrowed.
+Everything here has a twin in ``quart_session._pure``, which is asked about all that is odd.
+A ``PyObject*`` is a borrowed reference, unless a comment says that it is owned.
 """
 
 import hmac
+import json
 from decimal import Decimal
 from uuid import UUID, SafeUUID
 
 from markupsafe import Markup
 
 from quart_session import _pure
-from quart_session._pure import CHANGED, TOO_DEEP, TOO_MANY_DIGITS, Refused, unhashable
-from quart_session.errors import CodecError
 
 include "capi.pxi"
+
+import_datetime()
+
 include "ids.pxi"
-include "buffer.pxi"
-include "text.pxi"
-include "numbers.pxi"
-include "tagged_values.pxi"
-include "writer.pxi"
-include "parse_text.pxi"
-include "parse_numbers.pxi"
-include "parse_tags.pxi"
-include "reader.pxi"
+include "write_containers.pxi"
+include "write_text.pxi"
+include "write_numbers.pxi"
+include "write_tags.pxi"
+include "read_containers.pxi"
+include "read_text.pxi"
+include "read_numbers.pxi"
+include "read_tags.pxi"
 
 
 cdef class Codec:
@@ -35,8 +35,8 @@ cdef class Codec:
 
     cdef readonly object _registry
     # The registry's attributes that the hot path needs, taken over by _refresh().
-    cdef object asked, escaped, tags
-    cdef bint full, custom, replaced
+    cdef object escaped, tags
+    cdef bint straight, custom, replaced
 
     def __init__(self, registry):
         self._registry = registry
@@ -44,53 +44,53 @@ cdef class Codec:
 
     def _refresh(self):
         registry = self._registry
-        self.asked = registry.asked if registry.asked else None
+        # Flask's mode, and tags that are asked about every value, are left to the pure arm.
+        self.straight = registry.full and not registry.asked
         self.escaped = registry.escaped
         self.tags = registry.tags
-        self.full = registry.full
         self.custom = registry.custom
         self.replaced = registry.replaced
 
     def dumps(self, value):
         """Encode *value* as bytes."""
-        if self._registry is None:
-            raise TypeError("Codec.__init__ was not called")
         cdef Writer writer
+        cdef PyObject* document
+        if not self.straight:
+            return _pure.dumps(self._registry, value)
         writer.registry = <PyObject*>self._registry
-        writer.asked = NULL if self.asked is None else <PyObject*>self.asked
         writer.escaped = <PyObject*>self.escaped
-        writer.full = self.full
-        writer.custom = self.custom
-        return take(write_document(&writer, <PyObject*>value))
+        writer.any_key = self.custom
+        document = write_document(&writer, <PyObject*>value)
+        if document is NULL:
+            raise_refused(&writer)
+        return take(document)
 
     def loads(self, data):
         """Decode *data*, which is bytes, bytearray, memoryview or str."""
-        if self._registry is None:
-            raise TypeError("Codec.__init__ was not called")
         cdef Reader reader
-        cdef object held = data
+        cdef PyObject* value
+        cdef bytes document = as_bytes(data)
+        if document is None or self._registry is None:
+            return _pure.loads(self._registry, data)
+        reader.end = PyBytes_AS_STRING(<PyObject*>document) + len(document)
         reader.tags = <PyObject*>self.tags
         reader.any_key = self.custom
         reader.shortcuts = not self.replaced
-        reader.surrogates = False
-        if isinstance(held, str):
-            if not text_is_ascii(<PyObject*>held):
-                held = held.encode("utf-8", "surrogatepass")
-                reader.surrogates = True
-        elif isinstance(held, (bytearray, memoryview)):
-            held = bytes(held)
-        elif not isinstance(held, bytes):
-            raise TypeError(f"a session document is bytes or str, not {_pure.type_name(data)}")
-        if isinstance(held, bytes):
-            reader.start = PyBytes_AS_STRING(<PyObject*>held)
-            reader.end = reader.start + PyBytes_GET_SIZE(<PyObject*>held)
-        else:
-            reader.start = <const char*>text_data(<PyObject*>held)
-            reader.end = reader.start + text_length(<PyObject*>held)
+        value = read_document(&reader, PyBytes_AS_STRING(<PyObject*>document))
+        if value is NULL:
+            if PyErr_Occurred():
+                raise_pending()
+            return _pure.loads(self._registry, data)
+        return take(value)
+
+
+cdef inline bytes as_bytes(data):
+    """*data* as bytes, or None if it has no bytes or no valid ones."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, str):
         try:
-            return take(read_document(&reader))
-        except Malformed:
-            pass
-        # The reference decides: it drops a repeated key's earlier values before it looks at any
-        # tag, and it finds the words for the error.
-        return _pure.Codec(self._registry).loads(data)
+            return str.encode(data)
+        except UnicodeEncodeError:
+            return None
+    return bytes(data) if isinstance(data, (bytearray, memoryview)) else None

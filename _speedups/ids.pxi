@@ -35,6 +35,8 @@ def new_sid():
     # Asked for each time: randomness kept in this process would be the same in a forked child.
     cdef bytes random = urandom(32)
     cdef PyObject* sid = PyUnicode_New(43, 127)
+    if sid is NULL:
+        raise_pending()
     write_base64url(<char*>text_data(sid), <const uint8_t*>PyBytes_AS_STRING(<PyObject*>random), 32)
     return take(sid)
 
@@ -44,7 +46,8 @@ def is_sid(value):
     if not isinstance(value, str):
         return False
     cdef PyObject* text = <PyObject*>value
-    text_ready(text)
+    if text_ready(text) < 0:
+        raise_pending()
     if text_length(text) != 43 or not text_is_ascii(text):
         return False
     cdef const uint8_t* p = <const uint8_t*>text_data(text)

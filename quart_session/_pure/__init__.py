@@ -11,7 +11,7 @@ from typing import Any
 
 from quart_session._pure.decoding import NOT_A_DOCUMENT, loads, restore
 from quart_session._pure.decoding import Malformed as _Malformed
-from quart_session._pure.encoding import dumps, encode, fragment
+from quart_session._pure.encoding import dumps, encode
 from quart_session._pure.ids import derived_key, is_sid, new_sid, sign_sid, unsign_sid
 from quart_session._pure.refusals import (
     CHANGED,
@@ -58,7 +58,6 @@ __all__ = [
     "_Malformed",
     "derived_key",
     "encode",
-    "fragment",
     "is_sid",
     "new_sid",
     "restore",

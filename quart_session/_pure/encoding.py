@@ -263,15 +263,3 @@ _STRAIGHT: dict[type, _Handler] = {
     tuple: Tagger._tuple,
     **dict.fromkeys((str, int, float, bool, NoneType), Tagger._plain),
 }
-
-
-def fragment(shape: int, filling: Any, room: int, full: bool) -> bytes:
-    """The JSON of a filling that is no container of values. *room* is how deep it may nest."""
-    text = render(filling, full)
-    if shape == TAGGED:
-        too_deep = nests_too_deep(text.decode(), room)
-    else:
-        too_deep = type(filling) is dict and plain_levels(filling) > room
-    if too_deep:
-        raise Refused(TOO_DEEP)
-    return text

@@ -1,0 +1,264 @@
+/* What Cython cannot say: how bytes lie in words, and how CPython's objects lie in memory. */
+
+#include <datetime.h>
+#include <stdint.h>
+#include <string.h>
+#include <structmember.h>
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#define HAS_SSE2 1
+#endif
+
+/* Bytes in words. Every access is by memcpy, so that no alignment matters. */
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#define LOW_FIRST 0
+#else
+#define LOW_FIRST 1
+#endif
+
+static inline uint16_t load2(const void *p) { uint16_t x; memcpy(&x, p, 2); return x; }
+static inline uint32_t load4(const void *p) { uint32_t x; memcpy(&x, p, 4); return x; }
+static inline uint64_t load8(const void *p) { uint64_t x; memcpy(&x, p, 8); return x; }
+static inline void store2(void *p, uint16_t x) { memcpy(p, &x, 2); }
+static inline void store4(void *p, uint32_t x) { memcpy(p, &x, 4); }
+static inline void store8(void *p, uint64_t x) { memcpy(p, &x, 8); }
+
+/* Eight bytes, the lowest of the number first, whatever this machine's order is. */
+static inline void store8_low_first(char *p, uint64_t x) {
+#if LOW_FIRST
+    store8(p, x);
+#else
+    int i;
+    for (i = 0; i < 8; i++) p[i] = (char)(x >> 8 * i);
+#endif
+}
+
+static inline uint64_t load8_low_first(const char *p) {
+#if LOW_FIRST
+    return load8(p);
+#else
+    uint64_t x = 0;
+    int i;
+    for (i = 0; i < 8; i++) x |= (uint64_t)(unsigned char)p[i] << 8 * i;
+    return x;
+#endif
+}
+
+/* The first n of 8 bytes in memory order, 0 < n < 8, the others zero. */
+static inline uint64_t keep_bytes(uint64_t x, int n) {
+#if LOW_FIRST
+    return x & ~(uint64_t)0 >> (64 - 8 * n);
+#else
+    return x & ~(uint64_t)0 << (64 - 8 * n);
+#endif
+}
+
+static inline int first_bit(unsigned bits) {
+#if defined(__GNUC__) || defined(__clang__)
+    return __builtin_ctz(bits);
+#else
+    int i = 0;
+    while (!(bits >> i & 1)) i++;
+    return i;
+#endif
+}
+
+/* Bytes that a JSON string does not hold as they are: quote, backslash, below space. */
+
+/* Whether one of 8 ASCII bytes is of these. A subtraction borrows into the high bit. */
+static inline int has_escape8(uint64_t x) {
+    const uint64_t ones = 0x0101010101010101u;
+    return ((((x - 0x20 * ones) | ((x ^ 0x22 * ones) - ones) | ((x ^ 0x5C * ones) - ones))
+             & 0x80 * ones) != 0);
+}
+
+/* Whether one of any 8 bytes is of these. */
+static inline int has_stop8(uint64_t x) {
+    const uint64_t ones = 0x0101010101010101u;
+    uint64_t quote = x ^ 0x22 * ones, slash = x ^ 0x5C * ones;
+    return ((((x - 0x20 * ones) & ~x) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash))
+            & 0x80 * ones) != 0;
+}
+
+static inline int has_high_bit(uint64_t x) { return (x & 0x8080808080808080u) != 0; }
+
+/* In how many of 8 bytes the high bit is set. */
+static inline int count_high_bits(uint64_t x) {
+    const uint64_t ones = 0x0101010101010101u;
+    return (int)(((x >> 7 & ones) * ones) >> 56);
+}
+
+/* One bit for each of 16 bytes that is of these or beyond ASCII. */
+static inline unsigned stops16(const char *p) {
+#ifdef HAS_SSE2
+    __m128i x = _mm_loadu_si128((const __m128i *)p);
+    __m128i low = _mm_cmplt_epi8(x, _mm_set1_epi8(0x20));  /* signed: beyond ASCII is below 0 */
+    __m128i quote = _mm_cmpeq_epi8(x, _mm_set1_epi8('"'));
+    __m128i slash = _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'));
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(low, _mm_or_si128(quote, slash)));
+#else
+    uint64_t a = load8(p), b = load8(p + 8);
+    unsigned bits = 0, i;
+    if (!has_escape8(a) && !has_escape8(b) && !has_high_bit(a | b)) return 0;
+    for (i = 0; i < 16; i++) {
+        unsigned char c = (unsigned char)p[i];
+        bits |= (unsigned)(c < 0x20 || c == '"' || c == '\\' || c >= 0x80) << i;
+    }
+    return bits;
+#endif
+}
+
+/* Strings. In CPython 3.11 one that long deprecated functions made may lack its storage. */
+
+#if PY_VERSION_HEX < 0x030C0000
+#define text_ready(o) PyUnicode_READY((PyObject *)(o))
+#else
+#define text_ready(o) 0
+#endif
+#define text_is_compact_ascii(o) PyUnicode_IS_COMPACT_ASCII((PyObject *)(o))
+#define text_is_ascii(o) PyUnicode_IS_ASCII((PyObject *)(o))
+#define text_length(o) PyUnicode_GET_LENGTH((PyObject *)(o))
+#define text_kind(o) ((int)PyUnicode_KIND((PyObject *)(o)))
+#define text_data(o) PyUnicode_DATA((PyObject *)(o))
+#define compact_data(o) ((const char *)((PyASCIIObject *)(o) + 1))
+
+static PyObject *str_new(PyObject *type, PyObject *args) {
+    return PyUnicode_Type.tp_new((PyTypeObject *)type, args, NULL);
+}
+
+/* Integers. */
+
+#if PY_VERSION_HEX >= 0x030C0000
+static inline int int_is_digit(PyObject *value) {
+    return PyUnstable_Long_IsCompact((PyLongObject *)value)
+        && PyUnstable_Long_CompactValue((PyLongObject *)value) >= 0;
+}
+#define int_as_digit(o) PyUnstable_Long_CompactValue((PyLongObject *)(o))
+#else
+#define int_is_digit(o) 0
+#define int_as_digit(o) 0
+#endif
+
+/* Whether a natural number fits into 16 bytes, and these, the lowest first. */
+static int int_to_16_by_call(PyObject *value, unsigned char *bytes) {
+#if PY_VERSION_HEX >= 0x030D0000
+    Py_ssize_t size = PyLong_AsNativeBytes(value, bytes, 16, Py_ASNATIVEBYTES_LITTLE_ENDIAN
+        | Py_ASNATIVEBYTES_UNSIGNED_BUFFER | Py_ASNATIVEBYTES_REJECT_NEGATIVE);
+    if (size >= 0 && size <= 16) return 1;
+#else
+    if (_PyLong_AsByteArray((PyLongObject *)value, bytes, 16, 1, 0) == 0) return 1;
+#endif
+    PyErr_Clear();
+    return 0;
+}
+
+static inline int int_to_16(PyObject *value, unsigned char *bytes) {
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && PYLONG_BITS_IN_DIGIT == 30
+    /* These keep 30 bits in a digit, and count and sign in one word before them. */
+    const digit *d = ((PyLongObject *)value)->long_value.ob_digit;
+    uintptr_t tag = ((PyLongObject *)value)->long_value.lv_tag;
+    if (tag >> 3 == 5 && (tag & 3) == 0 && d[4] <= 0xFF) {
+        store8_low_first((char *)bytes, d[0] | (uint64_t)d[1] << 30 | (uint64_t)d[2] << 60);
+        store8_low_first((char *)bytes + 8, d[2] >> 4 | (uint64_t)d[3] << 26 | (uint64_t)d[4] << 56);
+        return 1;
+    }
+#endif
+    return int_to_16_by_call(value, bytes);
+}
+
+static PyObject *int_from_16(const unsigned char *bytes) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyLong_FromUnsignedNativeBytes(bytes, 16, Py_ASNATIVEBYTES_LITTLE_ENDIAN);
+#else
+    return _PyLong_FromByteArray(bytes, 16, 1, 0);
+#endif
+}
+
+/* Dicts. */
+
+#if PY_VERSION_HEX < 0x030E0000
+#define dict_for(n) ((n) > 5 ? _PyDict_NewPresized(n) : PyDict_New())
+#else
+#define dict_for(n) PyDict_New()
+#endif
+
+#if PY_VERSION_HEX < 0x030F0000 && !defined(Py_GIL_DISABLED)
+/* The head of a dict's table. Where all keys are exact strings, pairs of key and value follow
+   behind the indices, in order; a pair without a value was deleted. */
+typedef struct {
+    Py_ssize_t references;
+    uint8_t log2_size, log2_index_bytes, kind;
+    uint32_t version;
+    Py_ssize_t usable, entries;
+} Keys;
+static int text_keys = 1;  /* their kind; -1 if this Python has other tables than we think */
+
+static inline int has_text_keys(PyObject *dict) {
+    const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
+    return keys->kind == text_keys && ((PyDictObject *)dict)->ma_values == NULL;
+}
+
+static inline int next_item(PyObject *dict, Py_ssize_t *i, PyObject **key, PyObject **value) {
+    const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
+    PyObject *const *entries;
+    if (!has_text_keys(dict)) return PyDict_Next(dict, i, key, value);
+    entries = (PyObject *const *)((const char *)(keys + 1) + ((size_t)1 << keys->log2_index_bytes));
+    while (*i < keys->entries) {
+        *key = entries[2 * *i];
+        *value = entries[2 * *i + 1];
+        ++*i;
+        if (*value != NULL) return 1;
+    }
+    return 0;
+}
+
+/* Look at a dict of one item in that way, and never again if something else is there. */
+static void probe_keys(PyObject *dict, PyObject *key, PyObject *value) {
+    const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
+    PyObject *found_key = NULL, *found_value = NULL;
+    Py_ssize_t i = 0;
+    if (!has_text_keys(dict) || keys->log2_size != 3 || keys->log2_index_bytes != 3
+            || keys->entries != 1 || !next_item(dict, &i, &found_key, &found_value)
+            || found_key != key || found_value != value)
+        text_keys = -1;
+}
+#else
+#define has_text_keys(dict) 0
+#define next_item PyDict_Next
+#define probe_keys(dict, key, value) (void)0
+#endif
+
+/* Instances of classes with slots. */
+
+/* Where the object that a slot holds lies in the instances of its class, or -1. */
+static Py_ssize_t slot_offset(PyObject *descriptor) {
+    PyMemberDef *member;
+    if (Py_TYPE(descriptor) != &PyMemberDescr_Type) return -1;
+    member = ((PyMemberDescrObject *)descriptor)->d_member;
+    return member->type == T_OBJECT_EX && member->flags == 0 ? member->offset : -1;
+}
+
+#define slot(o, offset) (*(PyObject **)((char *)(o) + (offset)))
+#define set_slot(o, offset, value) (void)(slot(o, offset) = (value))
+
+static PyObject *allocate(PyObject *type) {
+    return ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
+}
+
+/* Datetimes. */
+
+static int import_datetime(void) {
+    PyDateTime_IMPORT;
+    return PyDateTimeAPI == NULL ? -1 : 0;
+}
+#define datetime_type() (PyDateTimeAPI->DateTimeType)
+#define datetime_new(y, mo, d, h, mi, s, us, tz) PyDateTimeAPI->DateTime_FromDateAndTime( \
+    y, mo, d, h, mi, s, us, tz, PyDateTimeAPI->DateTimeType)
+
+/* Exceptions that are pending. */
+
+/* Turns an owned pointer into the object that a Cython expression then owns. */
+#define take(owned) (owned)
+/* Hands what is pending to the function or the try statement around. */
+#define raise_pending() (-1)

@@ -1,0 +1,246 @@
+# Writing: strings.
+
+cdef const char* HEX = b"0123456789abcdef"
+# For bytes below 128: 0 to write it as it is, 1 for a \u escape, else the letter of its escape.
+cdef char ESCAPE[128]
+
+cdef int _c
+for _c in range(128):
+    ESCAPE[_c] = _c < 32
+for _c, _letter in zip(b'\b\t\n\f\r"\\', b'btnfr"\\'):
+    ESCAPE[_c] = _letter
+
+
+cdef inline char* write_text(Writer* w, char* p, PyObject* text) noexcept:
+    """An exact str with its quotes, in line if it is short and plain."""
+    cdef Py_ssize_t n
+    cdef const char* source
+    cdef uint64_t first, last
+    if not text_is_compact_ascii(text):
+        return write_wide_text(w, p, text)
+    n = text_length(text)
+    source = compact_data(text)
+    # In two pieces that may overlap.
+    if n > 16 or n < 2:
+        return write_ascii(w, p, source, n)
+    if n >= 8:
+        first = load8(source)
+        last = load8(source + n - 8)
+        store8(p + 1, first)
+        store8(p + n - 7, last)
+    elif n >= 4:
+        first = load4(source)
+        last = load4(source + n - 4)
+        store4(p + 1, <uint32_t>first)
+        store4(p + n - 3, <uint32_t>last)
+        first = first << 32 | last
+        last = first
+    else:
+        first = load2(source)
+        last = load2(source + n - 2)
+        store2(p + 1, <uint16_t>first)
+        store2(p + n - 1, <uint16_t>last)
+        first = first << 16 | last
+        first |= first << 32
+        last = first
+    if unlikely(has_escape8(first) or has_escape8(last)):
+        return write_ascii(w, p, source, n)
+    p[0] = c'"'
+    p[n + 1] = c'"'
+    return p + n + 2
+
+
+cdef char* write_ascii(Writer* w, char* p, const char* source, Py_ssize_t n) noexcept:
+    """ASCII text of any length with its quotes."""
+    p = reserve(w, p, n)
+    if p is NULL:
+        return NULL
+    p[0] = c'"'
+    p += 1
+    if n >= 16:
+        while n >= 16:
+            if stops16(source):
+                return write_escaped(w, p, source, n)
+            memcpy(p, source, 16)
+            p += 16
+            source += 16
+            n -= 16
+        # The last 16 bytes once more, overlapping what is clean and written already.
+        if stops16(source + n - 16):
+            return write_escaped(w, p, source, n)
+        memcpy(p + n - 16, source + n - 16, 16)
+        p += n
+        p[0] = c'"'
+        return p + 1
+    return write_escaped(w, p, source, n)
+
+
+cdef char* write_escaped(Writer* w, char* p, const char* source, Py_ssize_t n) noexcept:
+    """The rest of an ASCII string in which something may need an escape."""
+    cdef int i
+    cdef uint64_t eight
+    while n > 0:
+        p = reserve(w, p, n)
+        if p is NULL:
+            return NULL
+        if n >= 8:
+            eight = load8(source)
+            if not has_escape8(eight):
+                store8(p, eight)
+                p += 8
+            else:
+                for i in range(8):
+                    p = write_low(p, <unsigned char>source[i])
+            source += 8
+            n -= 8
+        else:
+            p = write_low(p, <unsigned char>source[0])
+            source += 1
+            n -= 1
+    p = reserve(w, p, 0)
+    if p is NULL:
+        return NULL
+    p[0] = c'"'
+    return p + 1
+
+
+cdef inline char* write_low(char* p, unsigned int c) noexcept:
+    """A character below 128; takes at most 6 bytes."""
+    cdef char escape = ESCAPE[c]
+    if escape == 0:
+        p[0] = <char>c
+        return p + 1
+    if escape == 1:
+        return write_unit(p, c)
+    p[0] = c"\\"
+    p[1] = escape
+    return p + 2
+
+
+cdef inline char* write_unit(char* p, unsigned int unit) noexcept:
+    r"""\uXXXX; takes 6 bytes."""
+    memcpy(p, b"\\u", 2)
+    p[2] = HEX[unit >> 12 & 15]
+    p[3] = HEX[unit >> 8 & 15]
+    p[4] = HEX[unit >> 4 & 15]
+    p[5] = HEX[unit & 15]
+    return p + 6
+
+
+cdef enum:
+    PORTION = 512  # characters between two looks at the room left
+
+
+cdef char* write_wide_text(Writer* w, char* p, PyObject* text) noexcept:
+    """Any str. Straight from its storage: its cached UTF-8 would stay behind."""
+    cdef Py_ssize_t n = text_length(text), i = 0, portion
+    cdef int kind
+    cdef const char* source
+    if text_ready(text) < 0:
+        return NULL
+    source = <const char*>text_data(text)
+    if text_is_ascii(text):
+        return write_ascii(w, p, source, n)
+    kind = text_kind(text)
+    p[0] = c'"'
+    p += 1
+    while i < n:
+        portion = min(n - i, PORTION)
+        p = reserve(w, p, 6 * portion)
+        if p is NULL:
+            return NULL
+        if kind == PyUnicode_1BYTE_KIND:
+            p = write_units(p, <const uint8_t*>source + i, portion)
+        elif kind == PyUnicode_2BYTE_KIND:
+            p = write_units(p, <const uint16_t*>source + i, portion)
+        else:
+            p = write_units(p, <const uint32_t*>source + i, portion)
+        i += portion
+    p = reserve(w, p, 0)
+    if p is NULL:
+        return NULL
+    p[0] = c'"'
+    return p + 1
+
+
+ctypedef fused Unit:
+    uint8_t
+    uint16_t
+    uint32_t
+
+
+cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n) noexcept:
+    """*n* characters; takes at most 6 bytes for each, and 4 more."""
+    cdef uint32_t c
+    cdef uint64_t four
+    cdef const Unit* end = source + n
+    while source < end:
+        if Unit is not uint8_t:
+            # Four characters of three bytes each, the common case beyond Latin scripts.
+            while end - source >= 4:
+                four = load_2byte_units(source) if Unit is uint16_t else load_4byte_units(source)
+                if not all_take_three(four):
+                    break
+                p = write_four_by_three(p, four)
+                source += 4
+            if source == end:
+                break
+        c = source[0]
+        source += 1
+        if c < 0x80:
+            p = write_low(p, c)
+        elif Unit is uint8_t or c < 0x800:
+            store8_low_first(p, 0x80C0 | c >> 6 | (c & 0x3F) << 8)
+            p += 2
+        elif Unit is uint16_t or c < 0x10000:
+            if c >> 11 == 0x1B:
+                p = write_unit(p, c)  # a lone surrogate: UTF-8 has no form for it
+            else:
+                store8_low_first(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16)
+                p += 3
+        else:
+            store8_low_first(
+                p,
+                <uint32_t>0x808080F0 | c >> 18 | (c >> 12 & 0x3F) << 8 | (c >> 6 & 0x3F) << 16
+                | (c & 0x3F) << 24,
+            )
+            p += 4
+    return p
+
+
+cdef inline uint64_t load_2byte_units(const void* source) noexcept:
+    """Four characters side by side, the first one lowest."""
+    cdef const uint16_t* c = <const uint16_t*>source
+    return c[0] | <uint64_t>c[1] << 16 | <uint64_t>c[2] << 32 | <uint64_t>c[3] << 48
+
+
+cdef inline uint64_t load_4byte_units(const void* source) noexcept:
+    """The same; 0, which takes less than three bytes, if one of them is beyond 16 bits."""
+    cdef const uint32_t* c = <const uint32_t*>source
+    if (c[0] | c[1] | c[2] | c[3]) >> 16:
+        return 0
+    return c[0] | c[1] << 16 | <uint64_t>(c[2] | c[3] << 16) << 32
+
+
+cdef inline bint all_take_three(uint64_t four) noexcept:
+    """Whether four characters are each at least U+0800 and no surrogate."""
+    cdef uint64_t ones = 0x0001000100010001
+    cdef uint64_t top = four & 0xF800 * ones
+    cdef uint64_t surrogate = top ^ 0xD800 * ones
+    # A subtraction borrows into the highest bit of a part that is zero.
+    return ((top - ones) & ~top | (surrogate - ones) & ~surrogate) & 0x8000 * ones == 0
+
+
+cdef inline char* write_four_by_three(char* p, uint64_t four) noexcept:
+    """Twelve bytes of UTF-8, two characters at a time."""
+    cdef uint64_t both = 1 << 24 | 1, two
+    cdef int i
+    for i in range(2):
+        two = four & 0xFFFF | (four >> 16 & 0xFFFF) << 24
+        two = 0x8080E0 * both | two >> 12 & 0xF * both | (two & 0xFC0 * both) << 2 | (
+            two & 0x3F * both
+        ) << 16
+        store8_low_first(p, two)
+        p += 6
+        four >>= 32
+    return p
