@@ -20,7 +20,7 @@ cdef struct Reader:
 # A stack of the usual size that no call is using.
 cdef PyObject** spare_values = NULL
 
-cdef object restore = _pure.restore, Malformed = _pure._Malformed
+cdef object restore = _pure.restore, Malformed = _pure.Malformed
 
 
 cdef PyObject* read_document(Reader* r, const char* p) noexcept:

@@ -9,62 +9,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from quart_session._pure.decoding import NOT_A_DOCUMENT, loads, restore
-from quart_session._pure.decoding import Malformed as _Malformed
+from quart_session._pure.decoding import Malformed, loads, restore
 from quart_session._pure.encoding import dumps, encode
 from quart_session._pure.ids import derived_key, is_sid, new_sid, sign_sid, unsign_sid
-from quart_session._pure.refusals import (
-    CHANGED,
-    MAP_KEY,
-    MAX_DEPTH,
-    SET_ELEMENT,
-    TOO_DEEP,
-    TOO_MANY_DIGITS,
-    Refused,
-    segment,
-    type_name,
-    unhashable,
-)
-from quart_session._pure.registry import (
-    ESCAPED,
-    FROZENSET,
-    LIST,
-    MAPPING,
-    PLAIN,
-    SET,
-    TAGGED,
-    TUPLE,
-    Registry,
-)
+from quart_session._pure.refusals import CHANGED, Refused, segment
+from quart_session._pure.registry import Registry
 
 __all__ = [
     "CHANGED",
-    "ESCAPED",
-    "FROZENSET",
-    "LIST",
-    "MAPPING",
-    "MAP_KEY",
-    "MAX_DEPTH",
-    "NOT_A_DOCUMENT",
-    "PLAIN",
-    "SET",
-    "SET_ELEMENT",
-    "TAGGED",
-    "TOO_DEEP",
-    "TOO_MANY_DIGITS",
-    "TUPLE",
     "Codec",
+    "Malformed",
     "Refused",
-    "_Malformed",
     "derived_key",
+    "dumps",
     "encode",
     "is_sid",
+    "loads",
     "new_sid",
     "restore",
     "segment",
     "sign_sid",
-    "type_name",
-    "unhashable",
     "unsign_sid",
 ]
 
