@@ -8,8 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import anyio
-
 STEPS = 10
 """A busy event loop reads an answer some turns after it came. The deadline advances in so many
 steps, each of one turn at least, so that a loop that is behind does not blame the backend."""
@@ -68,7 +66,7 @@ async def deadline(
         if last_heard is not None:
             yield
             return
-        with anyio.fail_after(seconds):
+        async with _trio_deadline(seconds):
             yield
         return
 
@@ -94,3 +92,24 @@ async def deadline(
             yield
         finally:
             timer.cancel()
+
+
+@asynccontextmanager
+async def _trio_deadline(seconds: float) -> AsyncIterator[None]:
+    import trio
+
+    async def step() -> None:
+        with watch:
+            for _ in range(STEPS):
+                await trio.sleep(seconds / STEPS)
+            scope.cancel()
+
+    watch = trio.CancelScope()
+    with trio.CancelScope() as scope:
+        trio.lowlevel.spawn_system_task(step)  # a nursery would turn errors into groups
+        try:
+            yield
+        finally:
+            watch.cancel()
+    if scope.cancelled_caught:
+        raise TimeoutError

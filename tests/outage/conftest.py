@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from quart import Quart, Response, session
+from quart_trio import QuartTrio
 from servers import RedisServer
 from servers import redis_server as run_redis_server
 from tcp_proxy import Proxy
@@ -37,8 +38,8 @@ TIMEOUT = 0.3
 class Site:
     """A shop whose visitors each have a name and a count in their session."""
 
-    def __init__(self, folder: Path, **config: Any) -> None:
-        self.app = Quart("outage", instance_path=str(folder))
+    def __init__(self, kind: type[Quart], folder: Path, **config: Any) -> None:
+        self.app = kind("outage", instance_path=str(folder))
         self.app.config.update(
             SESSION_TIMEOUT=TIMEOUT,
             SESSION_KEY_PREFIX=f"{uuid4().hex}:",
@@ -122,11 +123,12 @@ class Site:
 
 
 @pytest.fixture
-async def new_site(tmp_path: Path) -> AsyncIterator[Callable[..., Site]]:
+async def new_site(tmp_path: Path, anyio_backend_name: str) -> AsyncIterator[Callable[..., Site]]:
     sites: list[Site] = []
+    kind = QuartTrio if anyio_backend_name == "trio" else Quart
 
     def new_site(**config: Any) -> Site:
-        sites.append(Site(tmp_path, **config))
+        sites.append(Site(kind, tmp_path, **config))
         return sites[-1]
 
     yield new_site

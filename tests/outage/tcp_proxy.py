@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from threading import Thread
+from typing import Any, Literal
+
+from anyio.to_thread import run_sync
 
 Mode = Literal["pass", "black hole", "half-open"]
 
@@ -36,9 +39,13 @@ class Proxy:
 
     ``delay`` keeps each reply back for so many seconds. ``mode`` is ``"black hole"``: everything is
     accepted and nothing passed on, or ``"half-open"``: nothing is even read.
+
+    It lives in a thread of its own, so it works beside any event loop, whatever that is busy with.
     """
 
     def __init__(self, target: int) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self.target = target
         self.delay = 0.0
         self.mode: Mode = "pass"
@@ -60,41 +67,31 @@ class Proxy:
         return self._listener is None
 
     async def __aenter__(self) -> Proxy:
+        self._thread.start()
         await self.accept()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.refuse()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await run_sync(self._do, self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     async def accept(self) -> None:
         """Take connections, on the same port as ever."""
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._listener.setblocking(False)
-        self.port = self._listener.getsockname()[1]
-        self._accepting = asyncio.create_task(self._accept(self._listener))
+        await run_sync(self._do, self._listen())
 
     async def refuse(self) -> None:
         """Refuse new connections and break the old ones."""
-        if self._listener is not None and self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
-            self._listener.close()
-            self._listener = None
-        self.reset()
-        await asyncio.sleep(0)
+        await run_sync(self._do, self._refuse())
 
     def reset(self) -> None:
         """Break every connection, as a firewall or a crash does."""
-        for link in list(self._links):
-            self._break(link)
+        self._do(self._reset())
 
     def become(self, mode: Mode) -> None:
-        self.mode = mode
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._do(self._become(mode))
 
     def lose_reply(
         self,
@@ -106,10 +103,44 @@ class Proxy:
     ) -> None:
         """The next command that contains *command* reaches the server, and its reply is lost.
 
-        The first *passing* bytes of the reply still arrive. Then *then* is called, and the
-        connection breaks. The first *skip* such commands get their reply.
+        The first *passing* bytes of the reply still arrive. Then *then* is called, in the proxy's
+        event loop, and the connection breaks. The first *skip* such commands get their reply.
         """
         self._trap = _Trap(command, passing, skip, then)
+
+    # -- the same in its own thread
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept(self._listener))
+
+    async def _refuse(self) -> None:
+        if self._listener is not None and self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
+            self._listener.close()
+            self._listener = None
+        await self._reset()
+
+    async def _reset(self) -> None:
+        for link in list(self._links):
+            self._break(link)
+        await asyncio.sleep(0)
+
+    async def _become(self, mode: Mode) -> None:
+        self.mode = mode
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # -- what it does with a connection
 

@@ -19,7 +19,8 @@ from quart_session.stores.base import ABSENT, Store, digest
 from quart_session.stores.filesystem import THREADS, FilesystemStore
 from quart_session.stores.redis import RedisStore
 from quart_session.stores.redis_batches import MOST
-from quart_session.stores.redis_records import SET
+from quart_session.stores.redis_records import SET, RedisRecords
+from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.stores.sqlite import SQLiteStore
 from quart_session.testing import gather
 
@@ -30,14 +31,18 @@ MARGIN = 0.7
 """What a busy machine may add in a test; an idle one adds a few milliseconds."""
 
 
+both = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
 @pytest.fixture
 def key() -> str:
     return f"test:{uuid4().hex}"
 
 
 @pytest.fixture
-async def redis(proxy: Proxy) -> AsyncIterator[RedisStore]:
-    store = RedisStore(proxy.url, timeout=TIMEOUT)
+async def redis(proxy: Proxy, anyio_backend_name: str) -> AsyncIterator[RedisRecords]:
+    kind = RedisTrioStore if anyio_backend_name == "trio" else RedisStore
+    store = kind(proxy.url, timeout=TIMEOUT)
     yield store
     proxy.become("pass")
     await store.close()
@@ -81,7 +86,7 @@ class TestLoad:
         assert time.monotonic() - started > 2 * TIMEOUT
         await redis.close()
 
-    @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+    @both
     async def test_a_queue_of_writers_is_no_outage(self, sqlite: SQLiteStore, key: str) -> None:
         def write(db: sqlite3.Connection) -> None:
             time.sleep(TIMEOUT / 10)
@@ -90,7 +95,7 @@ class TestLoad:
         await gather([partial(sqlite._query, sqlite._writes, write)] * 30)
         assert time.monotonic() - started > 2 * TIMEOUT
 
-    @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+    @both
     async def test_a_queue_before_a_slow_disk_is_no_outage(
         self, filesystem: FilesystemStore
     ) -> None:
@@ -99,6 +104,7 @@ class TestLoad:
         await gather([partial(filesystem._in_thread, slow)] * 30 * THREADS)
         assert time.monotonic() - started > 2 * TIMEOUT
 
+    @both
     async def test_a_busy_event_loop_is_no_outage(self, store: Store, key: str) -> None:
         async def hog() -> None:
             for _ in range(3):
@@ -109,7 +115,7 @@ class TestLoad:
         await gather([hog, *[partial(store.get, key)] * 64, *[partial(store.touch, key, 60)] * 20])
 
     async def test_one_broken_connection_is_no_outage(
-        self, redis: RedisStore, proxy: Proxy, key: str
+        self, redis: RedisRecords, proxy: Proxy, key: str
     ) -> None:
         """One batch waits in vain; those behind it see that others are answered."""
 
@@ -133,9 +139,10 @@ class TestLoad:
 
 
 class TestOutage:
+    @both
     @pytest.mark.parametrize("mode", ["black hole", "half-open"])
     async def test_nobody_waits_for_several_timeouts(
-        self, redis: RedisStore, proxy: Proxy, key: str, mode
+        self, redis: RedisRecords, proxy: Proxy, key: str, mode
     ) -> None:
         await redis.set(key, b"data", 60)
         proxy.become(mode)
@@ -154,8 +161,9 @@ class TestOutage:
         proxy.become("pass")
         await gather([partial(redis.get, key)] * 100)
 
+    @both
     async def test_new_callers_do_not_pay_for_those_in_front(
-        self, redis: RedisStore, proxy: Proxy, key: str
+        self, redis: RedisRecords, proxy: Proxy, key: str
     ) -> None:
         """In an outage callers keep coming, more than there are connections."""
         proxy.become("black hole")
@@ -170,7 +178,7 @@ class TestOutage:
                 await anyio.sleep(0.01)
         assert max(waits) < TIMEOUT + MARGIN
 
-    @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+    @both
     async def test_writers_of_a_locked_file_fail_together(
         self, sqlite: SQLiteStore, key: str
     ) -> None:
@@ -221,12 +229,13 @@ class TestOutage:
         assert await filesystem.get(key) is not None
 
 
+@both
 class TestLostReply:
     """A write may have happened although its reply did not come."""
 
     @pytest.mark.parametrize("passing", [0, 2], ids=["no reply", "half a reply"])
     async def test_a_write_is_repeated_and_knows_itself(
-        self, redis: RedisStore, proxy: Proxy, key: str, passing: int
+        self, redis: RedisRecords, proxy: Proxy, key: str, passing: int
     ) -> None:
         command = SET.sha.encode()
         await redis.set(key, b"warm", 60, b"version")  # the server knows the script
@@ -237,7 +246,7 @@ class TestLostReply:
         assert proxy.replies_lost == 2
 
     async def test_a_write_that_another_one_followed_is_a_conflict(
-        self, redis: RedisStore, proxy: Proxy, key: str
+        self, redis: RedisRecords, proxy: Proxy, key: str
     ) -> None:
         await redis.set(key, b"1", 60)
 
@@ -253,7 +262,7 @@ class TestLostReply:
         assert conflict.record is not None
         assert conflict.record.data == b"3"
 
-    async def test_only_a_repeated_write_knows_itself(self, redis: RedisStore, key: str) -> None:
+    async def test_only_a_repeated_write_knows_itself(self, redis: RedisRecords, key: str) -> None:
         """Two who write the same are two: the second is told of the first."""
         assert await redis.set(key, b"same", 60, ABSENT) == digest(b"same")
         assert not isinstance(await redis.set(key, b"same", 60, ABSENT), bytes)
