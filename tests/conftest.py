@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from backends import BACKENDS, TRIO
 from redis_topologies import Cluster, Watched
 from redis_topologies import redis_behind_sentinels as run_redis_behind_sentinels
 from redis_topologies import redis_cluster as run_redis_cluster
@@ -38,3 +39,15 @@ def redis_behind_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def anyio_backend() -> str:
     """Async tests run under asyncio unless they say more."""
     return "asyncio"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what cannot be: a backend that needs asyncio, under Trio."""
+    without_trio = BACKENDS.keys() - TRIO
+
+    def impossible(item: pytest.Item) -> bool:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        return given.get("anyio_backend") == "trio" and given.get("store") in without_trio
+
+    config.hook.pytest_deselected(items=[item for item in items if impossible(item)])
+    items[:] = [item for item in items if not impossible(item)]

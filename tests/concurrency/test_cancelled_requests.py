@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from functools import partial
 from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from backends import ONE_CONNECTION, make_store
 from quart import Quart, Response
+from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 
 from quart_session.config import SessionConfig
@@ -25,8 +25,9 @@ OLD = {"user": "ada", "cart": ["tea"]}
 
 
 @pytest.fixture(params=ONE_CONNECTION)
-async def store(request, tmp_path):
-    store = make_store(ONE_CONNECTION[request.param](request, tmp_path), timeout=5)
+async def store(request, tmp_path, anyio_backend_name):
+    settings = ONE_CONNECTION[request.param](request, tmp_path)
+    store = make_store(settings, timeout=5, trio=anyio_backend_name == "trio")
     yield store
     await store.close()
 
@@ -34,8 +35,8 @@ async def store(request, tmp_path):
 class Browsers:
     """Requests with the session id that they are given."""
 
-    def __init__(self, store: Store) -> None:
-        self.app = Quart(__name__)
+    def __init__(self, app: Quart, store: Store) -> None:
+        self.app = app
         self.store = store
         self.prefix = f"{uuid.uuid4().hex}:"
         self.interface = SessionInterface(store, SessionConfig(key_prefix=self.prefix, timeout=5))
@@ -82,8 +83,8 @@ async def _no_push(path: str, headers: Headers) -> None: ...
 
 
 @pytest.fixture
-def browsers(store) -> Browsers:
-    return Browsers(store)
+def browsers(store, anyio_backend_name) -> Browsers:
+    return Browsers((QuartTrio if anyio_backend_name == "trio" else Quart)(__name__), store)
 
 
 def change(session):
@@ -119,22 +120,32 @@ SAVES = {
     "delete every key": (lambda session: [session.pop(key) for key in OLD], False, [OLD, None]),
 }
 
-ways = pytest.mark.parametrize("native", [True, False], ids=["task", "scope"])
+both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+ways = pytest.mark.parametrize(
+    ("anyio_backend", "native"),
+    [("asyncio", True), ("asyncio", False), ("trio", False)],
+    ids=["asyncio-task", "asyncio-scope", "trio"],
+)
 
 
-async def all_ended(before):
+def tasks() -> set[anyio.TaskInfo]:
+    return set(anyio.get_running_tasks())
+
+
+async def all_ended(before: set[anyio.TaskInfo]) -> None:
     """Wait for the end of all tasks that were not there *before*: a store may still have commands
     on their way whose answers nobody waits for."""
-    with anyio.fail_after(2):
-        while asyncio.all_tasks() - before:  # noqa: ASYNC110 -- sends no event
-            await asyncio.sleep(0)
+    with anyio.fail_after(5):
+        while tasks() - before:
+            await checkpoint()
 
 
 @ways
 @pytest.mark.parametrize("name", SAVES)
 async def test_a_save_cancelled_anywhere(browsers, name, native, tally):
     do, others, possible = SAVES[name]
-    before = asyncio.all_tasks()
+    await browsers.begin()  # the client has its tasks
+    before = tasks()
     at, finished = 0, False
     while not finished:
         sid = await browsers.begin()
@@ -196,7 +207,8 @@ async def test_opening_cancelled_anywhere(browsers, native, fresh):
         at += 1
 
 
-async def test_requests_that_wait_for_a_cancelled_one_go_on(browsers):
+@ways
+async def test_requests_that_wait_for_a_cancelled_one_go_on(browsers, native):
     """Saves of one session queue; who leaves the queue early lets the next one in."""
     sid = await browsers.begin()
     at, finished = 0, False
@@ -204,9 +216,11 @@ async def test_requests_that_wait_for_a_cancelled_one_go_on(browsers):
         sessions = [await browsers.open(sid) for _ in range(3)]
         for n, session in enumerate(sessions):
             session[f"key {n}"] = at
-        others = [asyncio.create_task(browsers.save(session)) for session in sessions[1:]]
-        finished = await run_and_cancel(browsers.save(sessions[0]), at, native=True)
-        await asyncio.wait_for(asyncio.gather(*others), 5)
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as others:
+                for session in sessions[1:]:
+                    others.start_soon(browsers.save, session)
+                finished = await run_and_cancel(browsers.save(sessions[0]), at, native=native)
         left = await browsers.look(sid)
         assert (left["key 1"], left["key 2"]) == (at, at)
         at += 1
@@ -219,7 +233,7 @@ class Halting(Store):
         self.inner = inner
         self.halt: str | None = None
         """Before or after the write."""
-        self.halted = asyncio.Event()
+        self.halted = anyio.Event()
 
     async def get(self, key):
         return await self.inner.get(key)
@@ -227,11 +241,11 @@ class Halting(Store):
     async def set(self, key, data, ttl, expected=ANY):
         if self.halt == "before the write":
             self.halted.set()
-            await asyncio.Event().wait()
+            await anyio.sleep_forever()
         result: bytes | Conflict = await self.inner.set(key, data, ttl, expected)
         if self.halt == "after the write":
             self.halted.set()
-            await asyncio.Event().wait()
+            await anyio.sleep_forever()
         return result
 
     async def delete(self, key, expected=ANY):
@@ -241,6 +255,7 @@ class Halting(Store):
         return await self.inner.touch(key, ttl)
 
 
+@both_loops
 @pytest.mark.parametrize(
     ("moment", "kept"),
     [("in the view", OLD), ("before the write", OLD), ("after the write", {**OLD, "user": "bob"})],
@@ -258,23 +273,23 @@ async def test_a_client_that_disconnects(browsers, moment, kept):
         session["user"] = "bob"
         if store.halt == "in the view":
             store.halted.set()
-            await asyncio.Event().wait()
+            await anyio.sleep_forever()
         return "done"
 
-    async def request(sid: str, connected: asyncio.Future[None]) -> list[dict[str, Any]]:
+    async def request(sid: str, disconnected: anyio.Event) -> list[dict[str, Any]]:
         sent: list[dict[str, Any]] = []
         messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
         async def receive():
             for message in messages:
                 return message
-            await connected
+            await disconnected.wait()
             return {"type": "http.disconnect"}
 
         async def send(message):
             sent.append(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                connected.set_result(None)  # the server is done with this request
+                disconnected.set()  # the server is done with this request
 
         scope = {
             "type": "http",
@@ -294,20 +309,27 @@ async def test_a_client_that_disconnects(browsers, moment, kept):
         await app(scope, receive, send)
         return sent
 
-    new_future = partial(asyncio.get_running_loop().create_future)
     sid = await browsers.begin()
-    before = asyncio.all_tasks()
+    before = tasks()
     store.halt = moment
-    connected = new_future()
-    served = asyncio.create_task(request(sid, connected))
-    await asyncio.wait_for(store.halted.wait(), 5)
-    connected.set_result(None)
-    assert await asyncio.wait_for(served, 5) == []
-    await all_ended(before | {served})
+    disconnected = anyio.Event()
+    answers: list[Any] = []
+
+    async def serve() -> None:
+        answers.append(await request(sid, disconnected))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as server:
+            server.start_soon(serve)
+            await store.halted.wait()
+            disconnected.set()
+    assert answers == [[]]
+    await all_ended(before)
     assert await browsers.look(sid) == kept
 
     store.halt = None
     await browsers.check_works()
-    sent = await asyncio.wait_for(request(sid, new_future()), 5)
+    with anyio.fail_after(5):
+        sent = await request(sid, anyio.Event())
     assert sent[0]["status"] == 200
     assert await browsers.look(sid) == {**OLD, "user": "bob"}
