@@ -1,10 +1,17 @@
-"""Writing: a value, turned into a tree of plain JSON values, turned into bytes."""
+"""Writing: a value becomes a tree of plain JSON values, that becomes bytes.
+
+This is the long way, for any value and with every reason to refuse one.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC
 from types import NoneType
 from typing import Any
+
+from werkzeug.http import http_date
 
 from quart_session._pure.refusals import (
     CHANGED,
@@ -14,24 +21,30 @@ from quart_session._pure.refusals import (
     TOO_DEEP,
     TOO_MANY_DIGITS,
     Refused,
+    object_of,
     segment,
+    type_name,
     unhashable,
 )
-from quart_session._pure.registry import (
-    ESCAPED,
-    FROZENSET,
-    LIST,
-    MAPPING,
-    OBJECT,
-    PLAIN,
-    SET,
-    STRAIGHT,
-    TAGGED,
-    TUPLE,
-    Registry,
-)
+from quart_session._pure.registry import Registry
 from quart_session._pure.shortcut import DEEPEST, shortcut
-from quart_session._pure.text import nests_too_deep, orjson, plain_levels, render, to_ascii
+from quart_session._pure.tags import (
+    DATETIME,
+    EXTENDED,
+    FROZENSET_TAG,
+    MOMENT,
+    SET_TAG,
+    BuiltinTag,
+)
+from quart_session._pure.text import (
+    flask_key,
+    nests_too_deep,
+    orjson,
+    plain_levels,
+    render,
+    through_json,
+    to_ascii,
+)
 
 _STR_ONLY = {str}
 
@@ -64,10 +77,11 @@ def encode(registry: Registry, value: Any, depth: int = 0) -> bytes:
 
 
 class Tagger:
-    """Turns one value into a tree of plain JSON values. *depth* counts the open brackets.
+    """Turns one value into a tree of plain JSON values.
 
-    *hashed* is set inside sets and dict keys, where nothing may be written that reads back as
-    something unhashable: such a document could not be loaded again.
+    A method that writes gets what it is to write, how many brackets are open, and whether this is
+    in a set or a dict's key. There nothing may be written that reads back as something unhashable:
+    such a document could not be loaded again.
     """
 
     __slots__ = ("inner", "registry", "straight")
@@ -76,26 +90,101 @@ class Tagger:
         self.registry = registry
         #: Whether a registered tag asked for this tree. The outermost checks what it made of it.
         self.inner = inner
-        #: Exact types of which no registered tag is asked.
-        self.straight = STRAIGHT - registry.asked
+        #: How values of exact types are written of which no registered tag is asked.
+        self.straight = {k: w for k, w in _STRAIGHT.items() if k not in registry.asked}
 
     def build(self, value: Any, depth: int = 0) -> Any:
-        handler, value = self._find(value)
-        return handler(self, value, depth, False)
+        write, filling = self._find(value)
+        return write(self, filling, depth, False)
 
-    def _find(self, value: Any, hashed: bool = False) -> tuple[_Handler, Any]:
+    # What a value is written as
+
+    def _find(self, value: Any, hashed: bool = False) -> tuple[_Write, Any]:
         """Who writes *value*, and what that is to write.
 
-        It gives back the handler instead of calling it, so that a level of nesting costs one
-        frame: at the depth limit Python's own stack must still have room.
+        It gives back the method instead of calling it, so that a level of nesting costs one frame:
+        at the depth limit Python's own stack must still have room.
         """
-        kind = type(value)
-        if kind not in self.straight:
-            found = self.registry.resolve(value, hashed, self.inner)
-            if found is not None:
-                shape, filling = found
-                return _SHAPES[shape], filling
-        return _STRAIGHT[kind], value
+        kind, filling = type(value), value
+        write = self.straight.get(kind)
+        if write is None or (kind is dict and not _STR_ONLY.issuperset(map(type, value))):
+            try:
+                write, filling = self._describe(value)
+                if write is Tagger._tagged and not self.inner:
+                    # What an inner tag made is a part of what the outermost made.
+                    filling = through_json(filling)
+            except (Refused, MemoryError):
+                raise
+            except Exception as error:
+                raise Refused(f"{object_of(value)} raised {type_name(error)}", error) from None
+        if hashed and (write in _UNHASHABLE or isinstance(value, bytearray)):
+            raise Refused(unhashable(value))
+        return write, filling
+
+    def _describe(self, value: Any) -> tuple[_Write, Any]:
+        """The same for a value of any type, in Flask's order.
+
+        May run code of the value's type and of registered tags, and raise whatever that raises.
+        """
+        tag = self.registry.claim(value)
+        if tag is None:
+            return self._describe_untagged(value)
+        if not isinstance(tag, BuiltinTag):
+            return Tagger._tagged, tag.tag(value)
+        if isinstance(value, dict):
+            return self._describe_dict([*value.items()])
+        if isinstance(value, tuple):
+            return Tagger._tuple, [*value]
+        if isinstance(value, list):
+            return Tagger._list, [*value]
+        if tag is DATETIME:
+            if not self.registry.full:
+                simple = value.tzinfo is None or value.tzinfo is UTC
+                return Tagger._plain, tag.tag(value) if simple else {" d": http_date(value)}
+            if not DATETIME.holds(value):
+                tag = MOMENT
+        return Tagger._plain, tag.tag(value)
+
+    def _describe_dict(self, pairs: list[tuple[Any, Any]]) -> tuple[_Write, Any]:
+        escaped = self.registry.escaped
+        if not self.registry.full:
+            if len(pairs) == 1 and pairs[0][0] in escaped:
+                return Tagger._escaped, _escape(*pairs[0])
+            return Tagger._pairs, [(flask_key(key), item) for key, item in pairs]
+        if not all(isinstance(key, str) for key, _ in pairs):
+            return Tagger._mapping, pairs
+        pairs = [(str.__str__(key), item) for key, item in pairs]
+        if len(dict(pairs)) < len(pairs):
+            raise Refused("two keys with the same text")
+        if len(pairs) == 1 and pairs[0][0] in escaped:
+            return Tagger._escaped, _escape(*pairs[0])
+        return Tagger._pairs, pairs
+
+    def _describe_untagged(self, value: Any) -> tuple[_Write, Any]:
+        if self.registry.full:
+            for tag in EXTENDED:
+                if tag.check(value):
+                    if tag is SET_TAG:
+                        return Tagger._set, [*value]
+                    if tag is FROZENSET_TAG:
+                        return Tagger._frozenset, [*value]
+                    return Tagger._plain, tag.tag(value)
+        # The unbound methods give the exact type and run no code of the subclass.
+        if isinstance(value, str):
+            return Tagger._plain, str.__str__(value)
+        if isinstance(value, int):
+            return Tagger._plain, value if isinstance(value, bool) else int.__index__(value)
+        if isinstance(value, float):
+            return Tagger._plain, float.__float__(value)
+        if value is None:
+            return Tagger._plain, None
+        if not self.registry.full:
+            return Tagger._tagged, value  # left to Flask's own fallback
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self._describe_dict([*dataclasses.asdict(value).items()])
+        raise Refused(object_of(value))
+
+    # Writing it
 
     @staticmethod
     def _open(depth: int, levels: int) -> int:
@@ -104,6 +193,7 @@ class Tagger:
         return depth + levels
 
     def _plain(self, value: Any, depth: int, hashed: bool) -> Any:
+        """A string, a number, or a tag around strings and numbers."""
         if type(value) is int:
             try:
                 int.__repr__(value)
@@ -114,27 +204,23 @@ class Tagger:
         return value
 
     def _tagged(self, value: Any, depth: int, hashed: bool) -> Any:
+        """What a registered tag made."""
         if not self.inner and nests_too_deep(to_ascii(value), MAX_DEPTH - depth):
             raise Refused(TOO_DEEP)
         return value
 
-    def _dict(self, value: dict[Any, Any], depth: int, hashed: bool) -> Any:
-        if hashed:
-            raise Refused(unhashable(value))
-        if value and {*map(type, value)} != _STR_ONLY:
-            shape, filling = self.registry.resolve_pairs(value)
-            return _SHAPES[shape](self, filling, depth, False)
+    def _dict(self, value: dict[str, Any], depth: int, hashed: bool) -> Any:
         if len(value) == 1:
             ((key, item),) = value.items()
             if key in self.registry.escaped:
-                return self._escaped((key, f"{key}__", item), depth, False)
+                return self._escaped(_escape(key, item), depth, False)
         depth = self._open(depth, 1)
-        tree = {}
-        key = None
+        tree: dict[str, Any] = {}
+        key = ""
         try:
             for key, item in value.items():
-                handler, item = self._find(item)
-                tree[key] = handler(self, item, depth, False)
+                write, filling = self._find(item)
+                tree[key] = write(self, filling, depth, False)
         except Refused as refused:
             refused.path.append(segment(key))
             raise
@@ -142,47 +228,43 @@ class Tagger:
             raise
         except RuntimeError:
             raise Refused(CHANGED) from None
-        if tree and {*map(type, tree)} != _STR_ONLY:
+        if not _STR_ONLY.issuperset(map(type, tree)):
             raise Refused(CHANGED)
         return tree
 
-    def _escaped(self, filling: Sequence[Any], depth: int, hashed: bool) -> Any:
-        key, written, item = filling
+    def _escaped(self, escaped: tuple[Any, str, Any], depth: int, hashed: bool) -> Any:
+        """A dict of one key that would read as a tag."""
+        key, written, item = escaped
         depth = self._open(depth, 2)
         try:
-            handler, item = self._find(item)
-            return {" di": {written: handler(self, item, depth, False)}}
+            write, filling = self._find(item)
+            return {" di": {written: write(self, filling, depth, False)}}
         except Refused as refused:
             refused.path.append(segment(key))
             raise
 
-    def _pairs(self, flat: list[Any], depth: int, hashed: bool) -> Any:
-        """An object from a flat list of keys and values. The same key twice is written twice."""
+    def _pairs(self, pairs: list[tuple[str, Any]], depth: int, hashed: bool) -> Any:
+        """An object from keys and values. The same key twice is written twice."""
         depth = self._open(depth, 1)
         tree: dict[Any, Any] = {}
-        for i in range(0, len(flat), 2):
-            key = flat[i]
+        for key, item in pairs:
             try:
-                handler, item = self._find(flat[i + 1])
-                item = handler(self, item, depth, False)
+                write, filling = self._find(item)
+                item = write(self, filling, depth, False)
             except Refused as refused:
                 refused.path.append(segment(key))
                 raise
             tree[_Again(key) if key in tree else key] = item
         return tree
 
-    def _list(
-        self, value: Sequence[Any], depth: int, hashed: bool, as_tuple: bool = False
-    ) -> list[Any]:
-        if hashed and not as_tuple:
-            raise Refused(unhashable(value))
+    def _list(self, value: Sequence[Any], depth: int, hashed: bool) -> list[Any]:
         depth = self._open(depth, 1)
         tree = []
         size = len(value)
         try:
             for item in value:
-                handler, item = self._find(item, hashed)
-                tree.append(handler(self, item, depth, hashed))
+                write, filling = self._find(item, hashed)
+                tree.append(write(self, filling, depth, hashed))
                 if len(value) != size:
                     break
         except Refused as refused:
@@ -193,11 +275,9 @@ class Tagger:
         return tree
 
     def _tuple(self, value: Sequence[Any], depth: int, hashed: bool) -> Any:
-        return {" t": self._list(value, self._open(depth, 1), hashed, True)}
+        return {" t": self._list(value, self._open(depth, 1), hashed)}
 
     def _set(self, value: Iterable[Any], depth: int, hashed: bool) -> Any:
-        if hashed:
-            raise Refused(unhashable(value))
         return {" q:s": self._elements(value, self._open(depth, 2))}
 
     def _frozenset(self, value: Iterable[Any], depth: int, hashed: bool) -> Any:
@@ -207,8 +287,8 @@ class Tagger:
         tree = []
         try:
             for item in value:
-                handler, item = self._find(item, True)
-                tree.append(handler(self, item, depth, True))
+                write, filling = self._find(item, True)
+                tree.append(write(self, filling, depth, True))
         except Refused as refused:
             refused.path.append(SET_ELEMENT)
             raise
@@ -216,22 +296,26 @@ class Tagger:
             tree.sort(key=render)
         return tree
 
-    def _mapping(self, flat: list[Any], depth: int, hashed: bool) -> Any:
+    def _mapping(self, pairs: list[tuple[Any, Any]], depth: int, hashed: bool) -> Any:
+        """A dict with a key that is no string."""
         depth = self._open(depth, 3)
-        tree: list[Any] = []
-        half: list[Any] = []
-        try:
-            for i, item in enumerate(flat):
-                is_key = i % 2 == 0
-                handler, item = self._find(item, is_key)
-                half.append(handler(self, item, depth, is_key))
-                if not is_key:
-                    tree.append(half)
-                    half = []
-        except Refused as refused:
-            refused.path.append(segment(flat[i - 1]) if half else MAP_KEY)
-            raise
+        tree = []
+        for key, item in pairs:
+            place = MAP_KEY
+            try:
+                write, filling = self._find(key, True)
+                written = write(self, filling, depth, True)
+                place = segment(key)
+                write, filling = self._find(item)
+                tree.append([written, write(self, filling, depth, False)])
+            except Refused as refused:
+                refused.path.append(place)
+                raise
         return {" q:m": tree}
+
+
+def _escape(key: Any, item: Any) -> tuple[Any, str, Any]:
+    return key, f"{key}__", item
 
 
 class _Again(str):
@@ -244,22 +328,20 @@ class _Again(str):
         return self is other
 
 
-_Handler = Callable[[Tagger, Any, int, bool], Any]
+_Write = Callable[[Tagger, Any, int, bool], Any]
 
-_SHAPES: dict[int, _Handler] = {
-    PLAIN: Tagger._plain,
-    LIST: Tagger._list,
-    TUPLE: Tagger._tuple,
-    SET: Tagger._set,
-    FROZENSET: Tagger._frozenset,
-    OBJECT: Tagger._pairs,
-    ESCAPED: Tagger._escaped,
-    MAPPING: Tagger._mapping,
-    TAGGED: Tagger._tagged,
-}
-_STRAIGHT: dict[type, _Handler] = {
+_STRAIGHT: dict[type, _Write] = {
     dict: Tagger._dict,
     list: Tagger._list,
     tuple: Tagger._tuple,
     **dict.fromkeys((str, int, float, bool, NoneType), Tagger._plain),
+}
+#: What reads back as something unhashable.
+_UNHASHABLE: set[_Write] = {
+    Tagger._dict,
+    Tagger._escaped,
+    Tagger._pairs,
+    Tagger._mapping,
+    Tagger._list,
+    Tagger._set,
 }
