@@ -20,7 +20,7 @@ from quart_session import signals
 from quart_session._hotpath import new_sid
 from quart_session.config import SessionConfig
 from quart_session.interface import SessionInterface
-from quart_session.remains import MARKER, MARKER_LIFE, VACANT
+from quart_session.remains import MARKER, MARKER_LIFE, VACANT, is_alive, is_left_over
 from quart_session.serializer import TaggedJSONSerializer
 from quart_session.stores.base import Conflict, Store
 
@@ -112,6 +112,7 @@ class Stage:
     :param dirty: whether every request saves in any case.
     :param pass_time: lets seconds go by in such a store.
     :param version_3: whether the session was stored by version 3, under another key.
+    :param renewal: whether the session is so old that each request is to give it a new id.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Stage:
         dirty: bool = False,
         pass_time: Callable[[Store, float], None] | None = None,
         version_3: bool = False,
+        renewal: bool = False,
     ) -> None:
         self.app = Quart(__name__)
         self.inner = inner
@@ -131,11 +133,16 @@ class Stage:
         self.dirty = dirty
         self.pass_time = pass_time
         self.version_3 = version_3
+        self.renewal = renewal
         self.schedules = 0
         self.title = f"schedules on {type(inner()).__name__}, " + (
             "one process" if one_process else "several processes"
         )
-        self.config = SessionConfig(absolute_lifetime=ABSOLUTE_LIFETIME, timeout=30)
+        self.config = SessionConfig(
+            absolute_lifetime=ABSOLUTE_LIFETIME,
+            timeout=30,
+            renew_after=AGE / 2 if renewal else None,
+        )
 
     async def judge_all(
         self, program: Program, most: int | None = None, seed: int = 0
@@ -194,7 +201,11 @@ class Stage:
             if record is not None:
                 state[place] = record.data
         if self.version_3:
-            return judge_version_3(one, sid, requests, gated.log, state), gated.log
+            return judge_by_outcome(one, sid, requests, gated.log, state), gated.log
+        if self.renewal:
+            verdict = judge_by_outcome(one, sid, requests, gated.log, state)
+            await judge_ids(one, sid, requests, verdict)
+            return verdict, gated.log
         judge = Judge(one, key, document, requests, DUE if refresh else NOT_DUE)
         return judge.judge(gated.log, state), gated.log
 
@@ -554,7 +565,7 @@ class Judge:
         return None
 
 
-def judge_version_3(
+def judge_by_outcome(
     interface: SessionInterface,
     sid: str,
     requests: list[Request],
@@ -563,8 +574,8 @@ def judge_version_3(
 ) -> Verdict:
     """Compare with all results of the same requests one after another.
 
-    A session of version 3 lies under either of two keys, so that no single record tells when a
-    request took effect.
+    A session of version 3, or one that is renewed, lies under more than one key, so that no single
+    record tells when a request took effect.
     """
     verdict = Verdict()
     for request in requests:
@@ -586,7 +597,7 @@ def judge_version_3(
                     document, renewed = None, document
         possible.append(renewed or document)
 
-    left = {key: codec.loads(data) for key, data in state.items() if data not in REMAINS}
+    left = {key: codec.loads(data) for key, data in state.items() if not is_left_over(data)}
     if len(left) > 1:
         verdict.add(LEFT_OVER, f"{len(left)} records of one session")
     found = next((_data(document) for document in left.values()), {})
@@ -594,18 +605,38 @@ def judge_version_3(
     if (found or None) not in possible:
         verdict.add(LOST, f"{found} is none of {possible}")
 
-    keys = interface.records.keys_of(sid)
+    renewed_ids = interface.config.renew_after is not None
+    keys = state.keys() if renewed_ids else interface.records.keys_of(sid)
     over = False
     for effect in log:
         me = requests[effect.actor]
         if effect.call == "end":
             over = over or any(cookie.startswith("session=;") for cookie in me.cookies)
             if me.cookies and not me.cookies[0].startswith(("session=;", f"session={sid}")):
-                over = True  # a new id
+                over = over or not renewed_ids  # a new id
         elif (
             (over and effect.call == "get" and effect.key in keys)
             and effect.result is not None
-            and effect.result.data not in REMAINS
+            and not is_left_over(effect.result.data)
         ):
             verdict.add(REVIVED, f"{effect}")
     return verdict
+
+
+async def judge_ids(
+    interface: SessionInterface, sid: str, requests: list[Request], verdict: Verdict
+) -> None:
+    """Unless somebody logged in or out, each id that a browser may hold leads to the session."""
+    intents = [intent for request in requests for intent in request.intents]
+    if any(intent.regenerate or intent.destroy or intent.clear for intent in intents):
+        return
+    told = {cookie.split("=")[1].split(";")[0] for one in requests for cookie in one.cookies}
+    if "" in told:
+        return
+    if not told:
+        verdict.add(COOKIE, "nobody was told the new id")
+    found = {await interface.records.look_up(one) for one in (sid, *told)}
+    if len({one and one.key for one in found}) > 1 or not all(
+        one is not None and is_alive(one.record) for one in found
+    ):
+        verdict.add(COOKIE, f"the ids lead to {found}")

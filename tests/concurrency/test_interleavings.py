@@ -98,6 +98,28 @@ async def test_three_requests_of_a_session_of_version_3(one_process, soak, tally
     tally(stage.title, stage.schedules)
 
 
+RENEWING = [*VERSION_3, "clear", "reload"]
+
+
+@processes
+@pytest.mark.parametrize("first", RENEWING)
+async def test_two_requests_of_a_session_that_is_renewed(one_process, first, tally):
+    """Both find it old enough for a new id; one gives it, and the other one follows."""
+    stage = memory_stage(one_process, renewal=True)
+    for second in RENEWING[RENEWING.index(first) :]:
+        await stage.check((first, second))
+    tally(stage.title, stage.schedules)
+
+
+@processes
+async def test_three_requests_of_a_session_that_is_renewed(one_process, soak, tally):
+    stage = memory_stage(one_process, renewal=True)
+    names = ["read", "set other key", "nested change", "regenerate", "destroy"]
+    for seed, program in enumerate(combinations_with_replacement(names, 3)):
+        await stage.check(program, most=500 if soak else 5, seed=seed)
+    tally(stage.title, stage.schedules)
+
+
 if SOAK:
 
     @processes
