@@ -139,7 +139,7 @@ class UserIndex:
         dead = await self._dead(user_id)
 
         def change(entries: dict[str, Entry]) -> None:
-            for gone in (*dead, key):
+            for gone in dead:
                 entries.pop(gone, None)
             entries[key] = {"since": time.time(), **entry}
 
@@ -185,8 +185,9 @@ class UserIndex:
         record = await records.find(place)
         while True:
             entries = self._read(record)
+            before = dict(entries)
             change(entries)
-            if record is None and not entries:
+            if entries == before and not life:
                 return
             result = await records.call(self._replace(place, record, entries, life))
             if not isinstance(result, Conflict):
@@ -208,7 +209,7 @@ class UserIndex:
     # -- the sessions that it names
 
     async def alive(self, user_id: str) -> list[NotedSession]:
-        """The sessions that the user really has; those noted last come last."""
+        """The sessions that the user really has; those noted first are looked at first."""
         found = []
         for key, entry in (await self._entries(user_id)).items():
             record = await self._records.find(key)
@@ -239,8 +240,11 @@ class UserIndex:
     async def revoke_all(self, app: Quart, user_id: str, spare: Collection[str]) -> int:
         """End all sessions of the user, but for those under the keys in *spare*; how many."""
         revoked = 0
-        # Again, since one of them may have got a new id meanwhile: that is noted before the old
-        # one ends.
-        while keys := [one.key for one in await self.alive(user_id) if one.key not in spare]:
+        while True:
+            before = await self._entries(user_id)
+            keys = [one.key for one in await self.alive(user_id) if one.key not in spare]
             revoked += await self.revoke(app, user_id, keys)
-        return revoked
+            # One of them may have got a new id meanwhile. That is noted last, before the old one
+            # ends; so whoever finds the old one gone, in this order, finds the new one or its note.
+            if not keys and not (await self._entries(user_id)).keys() - before.keys():
+                return revoked
