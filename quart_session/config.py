@@ -99,6 +99,22 @@ class SessionConfig:
         lambda value: callable(getattr(value, "execute_command", None)),
         secret=True,
     )
+    memcached: Any = _setting(
+        None,
+        "an instance of aiomcache.Client or emcache.Client",
+        lambda value: callable(getattr(value, "gets", None)),
+        secret=True,
+    )
+    memcached_host: str = _setting(
+        "127.0.0.1",
+        "the name or address of a host",
+        lambda value: isinstance(value, str) and value != "",
+    )
+    memcached_port: int | str = _setting(
+        11211,
+        "the number of a port",
+        lambda value: str(value).isdecimal() and 0 < int(value) < 2**16,
+    )
     sqlite_path: str | os.PathLike[str] | None = _setting(
         None, "the path of a file", lambda value: isinstance(value, str | os.PathLike)
     )

@@ -45,7 +45,8 @@ ROUNDING = 1.0
 the lifetime was made shorter."""
 
 REFRESH_UNKNOWN = 60.0
-"""Seconds between two extensions where the backend cannot tell how much is left."""
+"""Seconds between two extensions where the backend cannot tell how much is left, or less where a
+life is so short that it would end meanwhile."""
 
 REFRESH_KEPT = 100_000
 """So many of those are remembered; then all are forgotten, which costs one extension each."""
@@ -368,7 +369,8 @@ class SessionInterface(QuartSessionInterface):
             left = origin.expires_at - time.time()
             return not REFRESH_BELOW * ttl <= left <= ttl + ROUNDING
         now = time.monotonic()
-        if now - self._last_refresh.get(origin.key, -REFRESH_UNKNOWN) < REFRESH_UNKNOWN:
+        pause = min(REFRESH_UNKNOWN, (1 - REFRESH_BELOW) * ttl)
+        if now - self._last_refresh.get(origin.key, -pause) < pause:
             return False
         if len(self._last_refresh) >= REFRESH_KEPT:
             self._last_refresh.clear()
@@ -476,7 +478,9 @@ class SessionInterface(QuartSessionInterface):
     # -- the backend as a cache
 
     async def get(self, key: str, app: Quart | None = None) -> str | bytes | None:
-        """The value under *key*: str, or bytes where it is no UTF-8; ``None`` if there is none.
+        """The value under *key*; ``None`` if there is none.
+
+        It is a str, or bytes where it is no UTF-8 and, as in version 3, on memcached always.
 
         A key of the prefix and a session id gives that session's stored document.
 
@@ -484,6 +488,8 @@ class SessionInterface(QuartSessionInterface):
         """
         for place in self._places(key):
             if is_alive(record := await self.records.find(place)):
+                if self.store.gives_bytes:
+                    return record.data
                 try:
                     return record.data.decode()
                 except UnicodeDecodeError:

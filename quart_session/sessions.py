@@ -47,6 +47,14 @@ class RedisTrioSessionInterface(_NamedInterface):
         super().__init__("redis+trio", redis, **settings)
 
 
+class MemcachedSessionInterface(_NamedInterface):
+    """``app.session_interface = MemcachedSessionInterface(client, key_prefix="session:")``, as in
+    version 3."""
+
+    def __init__(self, memcached: Any = None, **settings: Any) -> None:
+        super().__init__("memcached", memcached, **settings)
+
+
 class NullSessionInterface(_NamedInterface):
     """Stores nothing, as in version 3."""
 

@@ -42,12 +42,23 @@ def redis_cluster(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any
     return {"SESSION_TYPE": "redis", "SESSION_URI": request.getfixturevalue("redis_cluster").url}
 
 
+def memcached(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    url = request.getfixturevalue("memcached_server").url
+    return {"SESSION_TYPE": "memcached", "SESSION_URI": url}
+
+
+def memcached_with_one_connection(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    settings = memcached(request, folder)
+    return {**settings, "SESSION_URI": settings["SESSION_URI"] + "?max_connections=1"}
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
     "memory": memory,
     "sqlite": sqlite,
     "filesystem": filesystem,
     "redis": redis,
     "redis-cluster": redis_cluster,
+    "memcached": memcached,
 }
 
 BETWEEN_PROCESSES = [name for name in BACKENDS if name != "memory"]
@@ -56,7 +67,11 @@ BETWEEN_PROCESSES = [name for name in BACKENDS if name != "memory"]
 UNDER_LOAD = [name for name in BETWEEN_PROCESSES if name != "redis-cluster"]
 """Those that are loaded for a while; a cluster would be Redis once more."""
 
-ONE_CONNECTION = {**BACKENDS, "redis": redis_with_one_connection}
+ONE_CONNECTION = {
+    **BACKENDS,
+    "redis": redis_with_one_connection,
+    "memcached": memcached_with_one_connection,
+}
 """With a client that has one connection, where it has any: what one caller leaves in it, the next
 one gets."""
 

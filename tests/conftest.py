@@ -9,7 +9,8 @@ from backends import BACKENDS, TRIO
 from redis_topologies import Cluster, Watched
 from redis_topologies import redis_behind_sentinels as run_redis_behind_sentinels
 from redis_topologies import redis_cluster as run_redis_cluster
-from servers import RedisServer
+from servers import MemcachedServer, RedisServer
+from servers import memcached_server as run_memcached_server
 from servers import redis_server as run_redis_server
 
 
@@ -33,6 +34,12 @@ def redis_behind_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("redis-sentinel")
     with run_redis_behind_sentinels(folder, replicas=1) as watched:
         yield watched
+
+
+def memcached_server() -> Iterator[MemcachedServer]:
+    """A memcached for all tests, like ``redis_server``."""
+    with run_memcached_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,30 @@ def free_port() -> int:
             return port
 
 
-class RedisServer:
+class _Server:
+    """A process of a server."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def stop(self, kill: bool = False) -> None:
+        """Stop the server, in order or (*kill*) as a crash does. Harmless when it does not run."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            process.wait(10)
+
+    def freeze(self) -> None:
+        """Make the server silent: it takes connections and answers nothing, until ``thaw()``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+class RedisServer(_Server):
     """A redis-server that forgets everything when it stops.
 
     It listens on the loopback interface (``url``) and on a Unix socket (``unix_url``).
@@ -38,7 +61,6 @@ class RedisServer:
         self.program = program or os.environ.get("REDIS_SERVER") or "redis-server"
         self._folder = folder
         self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def runs(self) -> bool:
@@ -65,23 +87,6 @@ class RedisServer:
         }
         return [str(part) for name, value in options.items() for part in (f"--{name}", value)]
 
-    def stop(self, kill: bool = False) -> None:
-        """Stop the server, in order or (*kill*) as a crash does. Harmless when it does not run."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-            process.wait(10)
-
-    def freeze(self) -> None:
-        """Make the server silent: it takes connections and answers nothing, until ``thaw()``."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + 20
         while True:
@@ -106,6 +111,55 @@ def redis_server(
 ) -> Iterator[RedisServer]:
     """Run a Redis server whose files lie in *folder*, with *options* of its command line."""
     server = RedisServer(folder, *options, program=program)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(kill=True)
+
+
+class MemcachedServer(_Server):
+    """A memcached, which forgets everything when it stops.
+
+    It listens on the loopback interface (``url``) or, where it was given a *socket*, there.
+    """
+
+    def __init__(self, *options: str, socket: Path | None = None) -> None:
+        self.port = free_port()
+        self.url = f"memcached://127.0.0.1:{self.port}"
+        self.socket = socket
+        self._options = options
+
+    def start(self) -> None:
+        program = shutil.which("memcached")
+        if program is None:
+            raise RuntimeError("memcached is not installed (apt-get install memcached)")
+        where = ["-l", "127.0.0.1", "-p", str(self.port)]
+        if self.socket is not None:
+            where = ["-s", str(self.socket)]
+        user = ["-u", "root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        self._process = subprocess.Popen([program, *where, *user, *self._options])
+        deadline = time.monotonic() + 20
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop(kill=True)
+                raise RuntimeError("memcached does not start")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            if self.socket is not None:
+                return self.socket.is_socket()
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def memcached_server(*options: str, socket: Path | None = None) -> Iterator[MemcachedServer]:
+    """Run a memcached, with *options* of its command line."""
+    server = MemcachedServer(*options, socket=socket)
     server.start()
     try:
         yield server

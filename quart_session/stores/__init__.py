@@ -25,19 +25,20 @@ ENTRY_POINT_GROUP = "quart_session.stores"
 # Strings, so that nobody imports a client library for a store that he does not use.
 BUILTIN = {
     "filesystem": "quart_session.stores.filesystem:FilesystemStore",
+    "memcached": "quart_session.stores.memcached:MemcachedStore",
     "memory": "quart_session.stores.memory:MemoryStore",
     "null": "quart_session.stores.null:NullStore",
     "redis": "quart_session.stores.redis:RedisStore",
     "redis+trio": "quart_session.stores.redis_trio:RedisTrioStore",
     "sqlite": "quart_session.stores.sqlite:SQLiteStore",
 }
-NEEDS_EXTRA = {"redis": "redis", "redis+trio": "redis-trio"}
+NEEDS_EXTRA = {"memcached": "memcached", "redis": "redis", "redis+trio": "redis-trio"}
 
 # By another client where the application runs under Trio.
 UNDER_TRIO = {"redis": "redis+trio"}
 
 # Names that version 3 knew and this one does not have yet.
-NOT_YET = frozenset({"memcached", "mongodb"})
+NOT_YET = frozenset({"mongodb"})
 
 
 def available() -> list[str]:

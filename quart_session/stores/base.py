@@ -89,6 +89,9 @@ class Store(ABC):
     """Whether records may go before their time, as in a cache. Such a store cannot tell for sure
     which sessions a user has."""
 
+    gives_bytes: ClassVar[bool] = False
+    """Whether the interface, used as a cache, gives bytes for any value, not str for text."""
+
     @classmethod
     def from_config(cls, config: SessionConfig) -> Store:
         """Make the store that the application's configuration describes. Does no I/O.

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import aiomcache
+import emcache
 import pytest
-from servers import RedisServer
+from emcache.protocol import MemcacheAsciiProtocol
+from servers import MemcachedServer, RedisServer, memcached_server
 
+from quart_session.stores.base import ANY, Conflict, Expect, Record, Store, Version
 from quart_session.stores.filesystem import FilesystemStore
+from quart_session.stores.memcached import MemcachedStore
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.redis import RedisStore
 from quart_session.stores.redis_trio import RedisTrioStore
@@ -86,3 +95,110 @@ class TestRedisUnderTrioOnUnixSocket(StoreContract):
     @pytest.fixture
     def store(self, redis_server: RedisServer) -> RedisTrioStore:
         return RedisTrioStore(redis_server.unix_url, timeout=SLOW)
+
+
+class TestMemcached(StoreContract):
+    resolution = 2
+
+    @pytest.fixture
+    def store(self, memcached_server: MemcachedServer) -> Store:
+        return MemcachedStore(memcached_server.url, timeout=SLOW)
+
+
+class TestMemcachedWithOneConnection(TestMemcached):
+    @pytest.fixture
+    def store(self, memcached_server: MemcachedServer) -> Store:
+        return MemcachedStore(memcached_server.url + "?max_connections=1", timeout=SLOW)
+
+
+class WithClientsOfTheUser(Store):
+    """Does what an application does that makes a client itself: one in each event loop."""
+
+    timely = True
+
+    def __init__(self, make_client: Callable[[], Awaitable[Any]]) -> None:
+        self._make_client = make_client
+        self._stores: dict[asyncio.AbstractEventLoop, MemcachedStore] = {}
+
+    async def _store(self) -> MemcachedStore:
+        loop = asyncio.get_running_loop()
+        if loop not in self._stores:
+            client = await self._make_client()
+            self._stores[loop] = MemcachedStore(client=client, timeout=SLOW)
+        return self._stores[loop]
+
+    async def close(self) -> None:
+        store = self._stores.pop(asyncio.get_running_loop(), None)
+        if store is not None:
+            await store.close()
+            client: Any = store.backend
+            await client.close()
+            await asyncio.sleep(0)
+
+    async def get(self, key: str) -> Record | None:
+        return await (await self._store()).get(key)
+
+    async def set(
+        self, key: str, data: bytes, ttl: float, expected: Expect | Version = ANY
+    ) -> Version | Conflict:
+        return await (await self._store()).set(key, data, ttl, expected)
+
+    async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
+        return await (await self._store()).delete(key, expected)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        return await (await self._store()).touch(key, ttl)
+
+
+class TestMemcachedByAClientOfTheUser(TestMemcached):
+    """aiomcache, with a pool of one."""
+
+    @pytest.fixture
+    def store(self, memcached_server: MemcachedServer) -> Store:
+        async def make_client() -> aiomcache.Client:
+            return aiomcache.Client("127.0.0.1", memcached_server.port, pool_size=1)
+
+        return WithClientsOfTheUser(make_client)
+
+
+async def make_emcache(addresses: list[Any], **options: Any) -> emcache.Client:
+    """A client that leaves time-outs to the store."""
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+
+    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # emcache closes the connection of a cancelled command. A reply that came in the same turn
+        # of the loop finds nobody waiting, which emcache tells the loop.
+        late = isinstance(context.get("exception"), asyncio.InvalidStateError)
+        if not (late and isinstance(context.get("protocol"), MemcacheAsciiProtocol)):
+            (handler or type(loop).default_exception_handler)(loop, context)
+
+    loop.set_exception_handler(complain)
+    return await emcache.create_client(addresses, timeout=None, **options)
+
+
+class TestMemcachedByEmcache(TestMemcached):
+    @pytest.fixture
+    def store(self, memcached_server: MemcachedServer) -> Store:
+        address = emcache.MemcachedHostAddress("127.0.0.1", memcached_server.port)
+        return WithClientsOfTheUser(partial(make_emcache, [address], max_connections=1))
+
+
+@pytest.fixture(scope="module")
+def on_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a second memcached."""
+    path = tmp_path_factory.mktemp("memcached") / "memcached.sock"
+    with memcached_server(socket=path):
+        yield path
+
+
+class TestTwoMemcachedByEmcache(TestMemcached):
+    """One on the loopback interface, one on a Unix socket."""
+
+    @pytest.fixture
+    def store(self, memcached_server: MemcachedServer, on_unix_socket: Path) -> Store:
+        addresses = [
+            emcache.MemcachedHostAddress("127.0.0.1", memcached_server.port),
+            emcache.MemcachedUnixSocketPath(str(on_unix_socket)),
+        ]
+        return WithClientsOfTheUser(partial(make_emcache, addresses))

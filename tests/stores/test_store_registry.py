@@ -91,7 +91,7 @@ def test_a_misspelt_name_gets_a_suggestion(typed: str, meant: str) -> None:
     assert f"did you mean {meant!r}?" in refusal(typed)
 
 
-@pytest.mark.parametrize("name", ["memcached", "mongodb"])
+@pytest.mark.parametrize("name", ["mongodb"])
 def test_a_store_of_version_3_that_is_not_back_yet_says_so(name: str) -> None:
     assert f"SESSION_TYPE = {name!r}: this version has no {name} store yet" in refusal(name)
 

@@ -177,7 +177,7 @@ def test_a_misspelt_key_is_mentioned(caplog):
     ("session_type", "said"),
     [
         ("reddis", "redis"),
-        ("memcached", "SESSION_TYPE = 'memcached'"),
+        ("mongodb", "SESSION_TYPE = 'mongodb'"),
         ("nonsense", "sqlite"),
         (object(), "SESSION_TYPE"),
     ],
