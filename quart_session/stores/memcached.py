@@ -495,6 +495,8 @@ async def _write(
     if isinstance(expected, _Seen) and wire.number <= expected.newest and not again:
         cas = expected.cas
     while True:
+        if cas == 0:
+            raise StoreError("memcached must not run with its option -C: it would count no writes")
         if expected is ABSENT:
             stored = await wire.put("add", key, data, exptime)
         else:
@@ -528,6 +530,11 @@ def _wrap(client: Any) -> _Client:
         return _Aiomcache(client)
     emcache = sys.modules.get("emcache")  # whoever has a client has imported it
     if emcache is not None and isinstance(client, emcache.Client):
+        if getattr(client, "_autobatching", False):
+            raise ConfigError(
+                "SESSION_MEMCACHED: with autobatching=True emcache loses answers to requests that "
+                "come at the same time; make the client without it"
+            )
         return _Emcache(client)
     raise ConfigError(
         f"SESSION_MEMCACHED = {type(client).__module__}.{type(client).__qualname__} instance: "

@@ -36,6 +36,7 @@ FLOORS = [
         "stores.sqlite",
         "stores.redis",
         "stores.redis_trio",
+        "stores.memcached",
         "interface",
     },
     {"stores"},
