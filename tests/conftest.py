@@ -36,6 +36,7 @@ def redis_behind_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield watched
 
 
+@pytest.fixture(scope="session")
 def memcached_server() -> Iterator[MemcachedServer]:
     """A memcached for all tests, like ``redis_server``."""
     with run_memcached_server() as server:

@@ -329,6 +329,8 @@ class MemcachedStore(Store):
 
     timely: ClassVar[bool] = True
 
+    evicts: ClassVar[bool] = True
+
     gives_bytes: ClassVar[bool] = True
 
     def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:

@@ -14,6 +14,7 @@ from quart_session.config import SessionConfig
 from quart_session.errors import ConfigError
 from quart_session.stores import load_store
 from quart_session.stores.filesystem import FilesystemStore
+from quart_session.stores.memcached import MemcachedStore
 from quart_session.stores.memory import MemoryStore
 from quart_session.stores.null import NullStore
 from quart_session.stores.redis import RedisStore
@@ -35,6 +36,7 @@ def refusal(type: object, **settings: Any) -> str:
     ("name", "cls"),
     [
         ("filesystem", FilesystemStore),
+        ("memcached", MemcachedStore),
         ("memory", MemoryStore),
         ("null", NullStore),
         ("redis", RedisStore),
@@ -82,7 +84,7 @@ def test_files_lie_in_the_instance_folder_unless_told_otherwise() -> None:
 def test_an_unknown_name_is_refused_with_the_choices() -> None:
     message = refusal("dynamodb")
     assert "SESSION_TYPE = 'dynamodb'" in message
-    assert "'filesystem', 'memory', 'null', 'redis', 'redis+trio', 'sqlite'" in message
+    assert "'filesystem', 'memcached', 'memory', 'null', 'redis', 'redis+trio', 'sqlite'" in message
     assert "did you mean" not in message
 
 
