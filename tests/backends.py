@@ -75,6 +75,9 @@ ONE_CONNECTION = {
 """With a client that has one connection, where it has any: what one caller leaves in it, the next
 one gets."""
 
+KEEPING = [name for name in BACKENDS if name != "memcached"]
+"""Those that drop no record early, so that they can tell which sessions a user has."""
+
 TRIO = ["memory", "sqlite", "filesystem", "redis"]
 """Those that run under Trio, too."""
 

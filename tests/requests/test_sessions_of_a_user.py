@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
+from backends import BACKENDS, KEEPING, make_store
 from quart import session as current_session
 from quart import websocket
 
@@ -13,6 +14,13 @@ from quart_session import ConfigError, StoreError, signals, users
 from quart_session.stores.null import NullStore
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=KEEPING)
+async def store(request, tmp_path):
+    store = make_store(BACKENDS[request.param](request, tmp_path), timeout=5)
+    yield store
+    await store.close()
 
 
 @pytest.fixture
