@@ -17,11 +17,14 @@ import aiomcache
 import anyio
 import emcache
 import pytest
+from quart import Quart
 from servers import MemcachedServer
 from servers import memcached_server as run_memcached_server
 
+from quart_session import Session
 from quart_session.config import SessionConfig
 from quart_session.errors import ConfigError, SessionTooLarge, StoreError
+from quart_session.sessions import MemcachedSessionInterface
 from quart_session.stores import load_store
 from quart_session.stores.base import ABSENT, Conflict, Record, Version, digest
 from quart_session.stores.memcached import MemcachedStore
@@ -387,7 +390,7 @@ class TestClients:
             with pytest.raises(ConfigError, match="autobatching"):
                 MemcachedStore(client=client)
 
-    def test_a_client_of_the_user_in_a_second_loop_is_a_clear_error(
+    def test_a_client_in_a_second_loop_is_a_clear_error(
         self, memcached_server: MemcachedServer, key: str
     ) -> None:
         client = aiomcache.Client("127.0.0.1", memcached_server.port, pool_size=1)
@@ -494,6 +497,25 @@ class TestClients:
         await gather(partial(use, n) for n in rounds)
         assert spread <= 3
         await store.close()
+
+
+class TestInterface:
+    async def test_the_backend_as_a_cache_gives_bytes_as_in_version_3(
+        self, client: aiomcache.Client, key: str
+    ) -> None:
+        interface = MemcachedSessionInterface(client, key_prefix="session:")
+        assert interface.backend is client
+        await interface.set(key, "value", expiry=60)
+        assert await interface.get(key) == b"value"
+        await interface.delete(key)
+        assert await interface.get(key) is None
+
+    def test_a_users_sessions_cannot_be_listed(self) -> None:
+        """Since memcached drops records early, and those of the list as well."""
+        app = Quart(__name__)
+        app.config.update(SESSION_TYPE="memcached", SESSION_USER_KEY="user_id")
+        with pytest.raises(ConfigError, match="MemcachedStore may drop records early"):
+            Session(app)
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
