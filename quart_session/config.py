@@ -6,9 +6,10 @@ import logging
 import math
 import os
 import re
+from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -34,10 +35,27 @@ OLD_NAMES = {
 
 
 def _setting(
-    default: Any, allowed: str, accepts: Callable[[Any], bool], *, secret: bool = False
+    default: Any,
+    allowed: str,
+    accepts: Callable[[Any], bool],
+    *,
+    read: Callable[[Any], Any] | None = None,
+    secret: bool = False,
 ) -> Any:
-    metadata = {"allowed": allowed, "accepts": accepts, "secret": secret}
-    return field(default=default, metadata=metadata)
+    """One field of :class:`SessionConfig`.
+
+    :param allowed: completes the sentence "it takes …".
+    :param accepts: whether a value is one of those.
+    :param read: makes of an accepted value what the field holds.
+    :param secret: whether the value must not be shown.
+    """
+    metadata = {
+        "allowed": allowed,
+        "accepts": accepts,
+        "read": read or _seconds,
+        "secret": secret,
+    }
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def _flag(default: bool) -> Any:
@@ -56,6 +74,30 @@ def _is_seconds(value: Any) -> bool:
         and math.isfinite(value)
         and value > 0
     )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0
+
+
+def _read_key(value: Any) -> bytes | None:
+    """The 32 bytes of a key; ``None`` if it is none."""
+    if isinstance(value, str):
+        try:
+            value = b64decode(value + "=" * (-len(value) % 4), altchars="-_", validate=True)
+        except ValueError:
+            return None
+    return value if isinstance(value, bytes) and len(value) == 32 else None
+
+
+def _read_moment(value: Any) -> float | None:
+    """Seconds since the epoch; ``None`` if it is no moment."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value.timestamp() if isinstance(value, datetime) and value.tzinfo else None
 
 
 def _is_proxies(value: Any) -> bool:
@@ -187,6 +229,20 @@ class SessionConfig:
         lambda value: value in HEADERS,
     )
 
+    encryption_keys: tuple[bytes, ...] | None = _setting(
+        None,
+        "a list of keys, each 32 random bytes or what secrets.token_urlsafe(32) gives",
+        lambda value: all(_read_key(key) for key in value) if _is_list(value) else False,
+        secret=True,
+        read=lambda value: tuple(_read_key(key) for key in value),
+    )
+    encryption_plaintext_until: float | None = _setting(
+        None,
+        "a datetime with a time zone, or its text such as '2030-01-31T12:00+00:00'",
+        lambda value: _read_moment(value) is not None,
+        read=_read_moment,
+    )
+
     instance_path: str = ""
     """The application's instance folder, where SQLite keeps its file by default."""
 
@@ -233,7 +289,7 @@ class SessionConfig:
                 raise ConfigError(
                     f"{key} = {shown} is not allowed: it takes {setting.metadata['allowed']}"
                 )
-            settings[setting.name] = _seconds(value)
+            settings[setting.name] = setting.metadata["read"](value)
         _hint_at_misspellings(given)
         return cls(**settings, instance_path=instance_path, trio=trio)
 

@@ -52,6 +52,8 @@ def available() -> list[str]:
 def load_store(config: SessionConfig) -> Store:
     """Return the store that ``SESSION_TYPE`` names, made from *config*. Does no I/O.
 
+    With ``SESSION_ENCRYPTION_KEYS`` it is wrapped in one that encrypts.
+
     ``SESSION_TYPE`` is a :class:`Store` instance, which is returned as it is, the name of a builtin
     store, or the name of an entry point in the group ``quart_session.stores``.
 
@@ -59,6 +61,21 @@ def load_store(config: SessionConfig) -> Store:
 
     .. versionadded:: 4.0
     """
+    store = _plain_store(config)
+    if not config.encryption_keys:
+        return store
+    try:
+        from quart_session.stores.encrypted import EncryptedStore
+    except ImportError as error:
+        raise ConfigError(
+            f"SESSION_ENCRYPTION_KEYS: {error}; "
+            "install what it needs with: pip install quart-session[encryption]"
+        ) from error
+    until = config.encryption_plaintext_until
+    return EncryptedStore(store, config.encryption_keys, until or 0.0)
+
+
+def _plain_store(config: SessionConfig) -> Store:
     wanted: object = config.type
     if isinstance(wanted, Store):
         return wanted

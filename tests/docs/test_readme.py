@@ -49,15 +49,29 @@ async def test_the_redis_application_counts(run):
         assert answers == ["1", "2", "3"]
 
 
-async def test_the_cache_application_remembers(run):
+async def test_the_application_with_users_lists_and_ends_their_sessions(run):
     app = run(APPLICATIONS[2])
+    phone, laptop = app.test_client(), app.test_client()
+    await phone.post("/login/ada", headers={"User-Agent": "phone"})
+    await laptop.post("/login/ada", headers={"User-Agent": "laptop"})
+    devices = await (await laptop.get("/devices")).get_json()
+    assert [(device[1], device[3]) for device in devices] == [("phone", False), ("laptop", True)]
+    await laptop.post(f"/devices/{devices[0][0]}/revoke")
+    assert len(await (await laptop.get("/devices")).get_json()) == 1
+    await phone.post("/login/ada")
+    await laptop.post("/password")
+    assert len(await (await laptop.get("/devices")).get_json()) == 1
+
+
+async def test_the_cache_application_remembers(run):
+    app = run(APPLICATIONS[3])
     for _ in range(2):
         assert await (await app.test_client().get("/")).get_data(as_text=True) == "sunny"
     assert await app.session_interface.get("weather") == "sunny"
 
 
 def test_every_example_is_run():
-    assert len(APPLICATIONS) == 3
+    assert len(APPLICATIONS) == 4
 
 
 def test_the_table_of_settings_is_complete_and_its_defaults_are_right():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from emcache.protocol import MemcacheAsciiProtocol
 from servers import MemcachedServer, RedisServer, memcached_server
 
 from quart_session.stores.base import ANY, Conflict, Expect, Record, Store, Version
+from quart_session.stores.encrypted import EncryptedStore
 from quart_session.stores.filesystem import FilesystemStore
 from quart_session.stores.memcached import MemcachedStore
 from quart_session.stores.memory import MemoryStore
@@ -43,6 +45,21 @@ class TestSQLite(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "sessions.sqlite3", timeout=SLOW)
+
+
+class TestEncryptedMemory(StoreContract):
+    backends = BOTH
+
+    @pytest.fixture
+    def store(self) -> EncryptedStore:
+        return EncryptedStore(MemoryStore(), [secrets.token_bytes(32)])
+
+
+class TestEncryptedRedis(StoreContract):
+    @pytest.fixture
+    def store(self, redis_server: RedisServer) -> EncryptedStore:
+        inner = RedisStore(redis_server.url, timeout=SLOW)
+        return EncryptedStore(inner, [secrets.token_bytes(32)])
 
 
 class TestFilesystem(StoreContract):

@@ -20,7 +20,7 @@ FLOORS = [
     {"_hotpath"},
     {"serializer", "cookie", "config", "session", "merge"},
     {"stores.base"},
-    {"stores.filesystem"},
+    {"stores.filesystem", "stores.encrypted"},
     {"stores.redis_records", "stores.redis_batches"},
     {"stores.redis_clients"},
     {"remains", "attempts"},
