@@ -18,14 +18,14 @@ help:
 demo: .venv/installed-redis
 	@PORT=$(PORT) exec .venv/bin/python examples/demo/app.py
 
-test: .venv/installed-test
+test: .venv/installed-test,servers
 	@sh .ci/servers
 	env -u QUART_SESSION_PURE_PYTHON .venv/bin/python -m pytest $(ARGS)
 	@echo "The same on the pure-Python arm, but for what has run on both or knows no codec:"
 	QUART_SESSION_PURE_PYTHON=1 .venv/bin/python -m pytest $(ARGS) \
 		--ignore=tests/hotpath --ignore=tests/stores
 
-soak: .venv/installed-test
+soak: .venv/installed-test,servers
 	@sh .ci/servers
 	SOAK=1 .venv/bin/python -m pytest tests/soak tests/concurrency -q -s
 

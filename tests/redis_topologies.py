@@ -64,6 +64,18 @@ class Topology:
         """The number of the server that has *key* to write."""
         raise NotImplementedError
 
+    def replicas_of(self, n: int) -> list[int]:
+        """The numbers of the servers that copy server *n*."""
+        return [
+            other
+            for other in self.running()
+            if self.admins[other].info("replication").get("master_port") == self.servers[n].port
+        ]
+
+    def hand_over(self, key: str) -> None:
+        """Let a replica take the place of the master of *key*, in order."""
+        raise NotImplementedError
+
     def wait_until_well(self) -> None:
         """Wait until there is a master for every key and all replicas that run are in step."""
         raise NotImplementedError
@@ -114,6 +126,12 @@ class Cluster(Topology):
                 return self.number(port)
         raise RuntimeError(f"nobody has slot {slot}")
 
+    def hand_over(self, key: str) -> None:
+        [replica] = self.replicas_of(self.master_of(key))
+        self.admins[replica].execute_command("CLUSTER", "FAILOVER")
+        wait_until(lambda: self.master_of(key) == replica, "the replica took over")
+        self.wait_until_well()
+
 
 class Watched(Topology):
     """A master and its replicas, with sentinels of whom two must agree that it is dead."""
@@ -151,6 +169,12 @@ class Watched(Topology):
 
     def master_of(self, key: str) -> int:
         return self.number(self._state(0)["port"])
+
+    def hand_over(self, key: str) -> None:
+        before = self.master_of(key)
+        self._asked[0].execute_command("SENTINEL", "FAILOVER", self.service)
+        wait_until(lambda: self.master_of(key) != before, "a replica took over")
+        self.wait_until_well()
 
 
 class _Sentinel(RedisServer):

@@ -14,15 +14,15 @@ from inspect import Parameter, signature
 from typing import Any, Protocol
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
 from redis.client import NEVER_DECODE
 from redis.exceptions import (
     AskError,
     AuthenticationError,
     ClusterDownError,
-    ClusterError,
     ConnectionError,
     MaxConnectionsError,
+    MovedError,
     RedisClusterException,
     ResponseError,
     TryAgainError,
@@ -40,10 +40,11 @@ CONNECTIONS = 16
 PAUSE = 0.05
 """Seconds before what cannot work yet is tried again."""
 
-MAY_PASS = (
-    *(ConnectionError, NoAnswer, OSError),
-    *(ClusterDownError, RedisClusterException, TryAgainError),  # a failover, or slots that move
-)
+FAILED = (ConnectionError, NoAnswer, OSError, ClusterDownError)
+"""Errors after which another server may have to answer."""
+
+MAY_PASS = (*FAILED, RedisClusterException, AskError, TryAgainError)
+"""Errors that may be gone in a moment: also slots that nobody has, or that move to another node."""
 
 # Until 5.2 a pool wanted the name of a command, which it did not use.
 _NAME = signature(ConnectionPool.get_connection).parameters["command_name"]
@@ -215,7 +216,12 @@ class WayThroughPool:
 
 
 class WayThroughCluster:
-    """To the node of a cluster that has the key."""
+    """To the node of a cluster that has the key.
+
+    The client knows the nodes and their slots. Its own ``execute_command`` would repeat writes,
+    close connections under other commands, and go in circles while a slot is on its way to another
+    node: it may send ASKING through another connection than the command.
+    """
 
     patient = True
 
@@ -223,72 +229,74 @@ class WayThroughCluster:
         self._client = client
         options = client.get_connection_kwargs()
         self.width = min(CONNECTIONS, options.get("max_connections") or CONNECTIONS)
+        self._outdated = False
+        self._learning = asyncio.Lock()
 
     async def send(self, calls: Sequence[Call]) -> None:
-        await self._client.initialize()  # asks for the nodes again when one of them has failed
+        await self._client.initialize()
+        if self._outdated:
+            await self._learn()
         groups: dict[str, list[Call]] = defaultdict(list)
         for call in calls:
             groups[self._node(call).name].append(call)
-        troubles = await asyncio.gather(
-            *(self._send_to_one_node(group) for group in groups.values())
-        )
+        troubles = await asyncio.gather(*map(self._send_to_one_node, groups.values()))
         for trouble in troubles:
             if trouble is not None:
                 raise trouble
 
-    def _node(self, call: Call) -> Any:
-        # Always to be named: without it the client may repeat writes on its own.
-        return self._client.get_node_from_key(call.key)
+    async def _learn(self) -> None:
+        """Ask for the nodes and their slots."""
+        async with self._learning:
+            if self._outdated:
+                await self._client.nodes_manager.initialize()
+                self._outdated = False
+
+    def _node(self, call: Call) -> ClusterNode:
+        node = self._client.get_node_from_key(call.key)
+        assert node is not None  # as it may be only for replicas
+        return node
 
     async def _send_to_one_node(self, calls: list[Call]) -> Exception | None:
-        if len(calls) == 1 or calls[0].trouble is not None:
-            redirected = calls
-        else:
-            redirected = []
-            try:
-                answers = await self._pipeline(self._node(calls[0]), calls)
-            except MAY_PASS as error:
-                return error
-            trouble = None
-            for call, answer in zip(calls, answers, strict=True):
-                if isinstance(answer, AskError | TryAgainError):  # MOVED is an ASK to redis-py
-                    redirected.append(call)
+        node = self._node(calls[0])
+        trouble: Exception | None = None
+        for call, answer in zip(calls, await self._exchange(node, calls), strict=True):
+            if isinstance(answer, MovedError):
+                await self._client.nodes_manager.move_slot(answer)
+                trouble = answer
+            elif isinstance(answer, AskError):
+                other = self._client.get_node(answer.host, answer.port)
+                if other is None:  # a new node
+                    self._outdated = True
+                    trouble = answer
                 else:
+                    [_, answer] = await self._exchange(other, [Call(("ASKING",)), call])
                     trouble = _hand_out(call, answer) or trouble
-            if trouble is not None:
-                return trouble
-        for call in redirected:
-            if (trouble := await self._send_alone(call)) is not None:
-                return trouble
-        return None
+            else:
+                trouble = _hand_out(call, answer) or trouble
+        return trouble
 
-    async def _send_alone(self, call: Call) -> Exception | None:
-        """Send *call* where its slot is now. The client learns from redirects and failures."""
+    async def _exchange(self, node: ClusterNode, calls: list[Call]) -> list[Any]:
+        """Send *calls* to *node* in one piece; the answers and errors in their order."""
+        commands = [
+            PipelineCommand(n, *call.send(), **{NEVER_DECODE: True}) for n, call in enumerate(calls)
+        ]
         try:
-            answer = await self._client.execute_command(
-                *call.send(), target_nodes=self._node(call), **{NEVER_DECODE: True}
-            )
-        except ResponseError as error:
-            answer = error
+            await node.execute_pipeline(commands)
         except MAY_PASS as error:
-            return error
-        except ClusterError:
-            # redis-py goes in circles while the slot is on its way from one node to another: the
-            # ASKING that should precede the command may use another connection than that.
-            [answer] = await self._pipeline(self._node(call), [call])
-            if type(answer) is AskError:
-                node = self._client.get_node(answer.host, answer.port)
-                [answer] = await self._pipeline(node, [call], "ASKING")
-        return _hand_out(call, answer)
+            answers: list[Any] = [error] * len(calls)
+        except asyncio.CancelledError:
+            self._suspect(node)  # it was silent until the deadline
+            raise
+        else:
+            answers = [command.result for command in commands]
+        if any(isinstance(answer, FAILED) for answer in answers):
+            self._suspect(node)
+        return answers
 
-    async def _pipeline(self, node: Any, calls: list[Call], *before: str) -> list[Any]:
-        pipeline = self._client.pipeline()
-        for command in before:
-            pipeline.execute_command(command, target_nodes=node)
-        for call in calls:
-            pipeline.execute_command(*call.send(), target_nodes=node, **{NEVER_DECODE: True})
-        answers = await pipeline.execute(raise_on_error=False, allow_redirections=False)
-        return answers[len(before) :]
+    def _suspect(self, node: ClusterNode) -> None:
+        """Another node may have taken the place of *node*: ask the others for it first."""
+        self._client.nodes_manager.move_node_to_end_of_cached_nodes(node.name)
+        self._outdated = True
 
 
 def _hand_out(call: Call, answer: Any) -> Exception | None:

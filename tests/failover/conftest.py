@@ -1,0 +1,32 @@
+"""Redis servers of which a test may kill some, and a shop that keeps its sessions there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis_topologies import Topology, redis_behind_sentinels, redis_cluster
+from shop import Shop
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether there is time for the long form."""
+    return os.environ.get("SOAK", "") not in ("", "0")
+
+
+@pytest.fixture(params=["cluster", "sentinels"])
+def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Topology]:
+    """Three masters and three replicas, or a master and two replicas with three sentinels."""
+    run = {"cluster": redis_cluster, "sentinels": redis_behind_sentinels}[request.param]
+    with run(tmp_path) as servers:
+        yield servers
+
+
+@pytest.fixture
+async def shop(servers: Topology) -> AsyncIterator[Shop]:
+    shop = Shop(servers)
+    yield shop
+    await shop.interface.close()

@@ -1,0 +1,62 @@
+"""A master dies or changes under load: what was confirmed is there, and requests go on."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from redis_topologies import Topology
+from shop import Shop
+
+pytestmark = pytest.mark.anyio
+
+FAILOVER = 20
+"""Seconds that a failover may take on a busy machine; an idle one needs about three."""
+
+
+async def test_a_master_that_is_killed_loses_nothing_that_its_replica_had(
+    shop: Shop, servers: Topology, soak: bool
+) -> None:
+    lost = 0
+    async with shop.busy():
+        for _ in range(10 if soak else 1):
+            master = servers.master_of(shop.key_of(shop.visitors[0]))
+            concerned = [v for v in shop.visitors if servers.master_of(shop.key_of(v)) == master]
+            replicas = servers.replicas_of(master)
+            servers.servers[master].stop(kill=True)
+            # Answers that were on their way arrive; the replicas are not masters yet.
+            await anyio.sleep(0.2)
+            copies = [shop.counts_at(replica, concerned) for replica in replicas]
+            for visitor in concerned:
+                counts = [copy[visitor] for copy in copies]
+                lost += max(0, visitor.base + visitor.confirmed - min(counts))
+                # It is not known which replica takes over.
+                visitor.begin_anew(min(counts), more=max(counts) - min(counts))
+            recovery = await shop.until_all_are_served(FAILOVER)
+            print(f"{recovery:.1f} s to recover, slowest request {shop.longest:.2f} s")
+            servers.servers[master].start()
+            await anyio.to_thread.run_sync(servers.wait_until_well)
+    await shop.everybody_is_served()
+    print(f"{shop.statuses}, {lost} confirmed writes died with their master, {shop.reasons}")
+    shop.only_documented_errors()
+
+
+async def test_a_master_that_falls_silent_is_replaced(shop: Shop, servers: Topology) -> None:
+    async with shop.busy():
+        master = servers.master_of(shop.key_of(shop.visitors[0]))
+        servers.servers[master].freeze()
+        recovery = await shop.until_all_are_served(FAILOVER)
+        print(f"{recovery:.1f} s to recover, slowest request {shop.longest:.2f} s")
+    servers.servers[master].thaw()
+    shop.only_documented_errors()
+
+
+async def test_a_planned_failover_costs_no_request(shop: Shop, servers: Topology) -> None:
+    async with shop.busy():
+        key = shop.key_of(shop.visitors[0])
+        master = servers.master_of(key)
+        await anyio.to_thread.run_sync(servers.hand_over, key)
+        assert servers.master_of(key) != master
+        await shop.until_all_are_served(FAILOVER)
+    await shop.everybody_is_served()
+    print(shop.statuses, shop.reasons)
+    assert set(shop.statuses) == {200}
