@@ -23,6 +23,7 @@ from redis.exceptions import (
     ConnectionError,
     MaxConnectionsError,
     MovedError,
+    ReadOnlyError,
     RedisClusterException,
     ResponseError,
     TryAgainError,
@@ -304,7 +305,9 @@ def _hand_out(call: Call, answer: Any) -> Exception | None:
     if isinstance(answer, MAY_PASS):
         return answer
     # Servers before 7.0 wrap what happens in a script.
-    if isinstance(answer, ResponseError) and "READONLY" in str(answer):
+    if isinstance(answer, ReadOnlyError) or (
+        isinstance(answer, ResponseError) and "READONLY" in str(answer)
+    ):
         return ConnectionError("the master became a replica")
     call.answered(answer)
     return None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from redis_topologies import Topology
+from redis.asyncio import RedisCluster
+from redis_topologies import Cluster, Topology
 from shop import Shop
+
+from quart_session.errors import StoreError
+from quart_session.stores.redis import RedisStore
 
 pytestmark = pytest.mark.anyio
 
@@ -60,3 +64,22 @@ async def test_a_planned_failover_costs_no_request(shop: Shop, servers: Topology
     await shop.everybody_is_served()
     print(shop.statuses, shop.reasons)
     assert set(shop.statuses) == {200}
+
+
+@pytest.mark.parametrize("servers", ["cluster"], indirect=True)
+async def test_a_client_without_time_outs_finds_the_new_master_as_well(servers: Cluster) -> None:
+    async with RedisCluster.from_url(servers.servers[0].url, socket_timeout=None) as client:
+        store = RedisStore(client=client, timeout=0.5)
+        await store.set("key", b"data", 60)
+        master = servers.master_of("key")
+        servers.servers[master].freeze()
+        with anyio.fail_after(FAILOVER):
+            while True:
+                try:
+                    await store.set("key", b"new", 60)
+                    break
+                except StoreError:
+                    await anyio.sleep(0.1)
+        assert servers.master_of("key") != master
+        servers.servers[master].thaw()
+        await store.close()

@@ -12,6 +12,9 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
 from tcp_proxy import Proxy
 
 from quart_session.errors import StoreError
@@ -244,6 +247,18 @@ class TestLostReply:
         proxy.lose_reply(command, passing)
         assert await redis.set(key, b"2", 60, digest(b"1")) == digest(b"2")
         assert proxy.replies_lost == 2
+
+    async def test_a_client_of_the_application_does_not_repeat_it_unseen(
+        self, proxy: Proxy, key: str
+    ) -> None:
+        retry = Retry(ConstantBackoff(0.01), 5)
+        async with Redis.from_url(proxy.url, retry=retry, retry_on_timeout=True) as client:
+            store = RedisStore(client=client)
+            await store.set(key, b"warm", 60, b"version")
+            proxy.lose_reply(SET.sha.encode())
+            assert await store.set(key, b"1", 60, ABSENT) == digest(b"1")
+            assert proxy.replies_lost == 1
+            await store.close()
 
     async def test_a_write_that_another_one_followed_is_a_conflict(
         self, redis: RedisRecords, proxy: Proxy, key: str

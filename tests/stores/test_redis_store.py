@@ -393,3 +393,110 @@ class TestOutages:
                 await admin.config_set("maxmemory", "0")
                 assert await admin.get(key) == b"old"
             await store.close()
+
+    async def test_a_master_that_became_a_replica_is_left_for_another(
+        self, server: RedisServer, redis_server: RedisServer, key: str
+    ) -> None:
+        """Its name may belong to another server now, as with the services that cloud hosts sell."""
+        store = RedisStore(server.url)
+        for call in calls(store, key):
+            await call()
+        async with Redis.from_url(server.url) as admin:
+            await admin.execute_command("REPLICAOF", "127.0.0.1", redis_server.port)
+            connections = (await admin.info("stats"))["total_connections_received"]
+            for call in calls(store, key)[1:3]:
+                with pytest.raises(StoreError, match="became a replica"):
+                    await call()
+            assert (await admin.info("stats"))["total_connections_received"] >= connections + 2
+            await admin.execute_command("REPLICAOF", "NO", "ONE")
+        for call in calls(store, key):
+            await call()
+        await store.close()
+
+
+class TestBatches:
+    """Commands of the same turn of the event loop leave together."""
+
+    async def test_they_share_round_trips_and_connections(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        await store.get(key)
+        before = await client.info("stats")
+        await gather([partial(store.get, key)] * 64)
+        after = await client.info("stats")
+        reads = after["total_reads_processed"] - before["total_reads_processed"]
+        new = after["total_connections_received"] - before["total_connections_received"]
+        assert reads < 64 / 4
+        assert new < 64 / 4
+
+    async def test_an_error_of_one_is_not_that_of_another(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        await store.get(key)
+        await client.rpush(key + ":list", "item")
+        calls = [
+            partial(store._command, "SET", key, b"data", "PX", 60_000),
+            partial(store._command, "SET", key, b"data", "PX", -1),
+            partial(store._command, "GET", key + ":list"),
+            partial(store._command, "GET", key),
+        ]
+        results = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
+        assert [type(result) for result in results] == [bytes, StoreError, StoreError, bytes]
+        assert results[3] == b"data"
+
+    async def test_who_is_cancelled_before_it_left_is_left_behind(
+        self, store: RedisStore, key: str
+    ) -> None:
+        tasks = [asyncio.create_task(store.set(f"{key}:{n}", b"data", 60)) for n in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for n in range(20):
+            assert (await store.get(f"{key}:{n}") is not None) is (n % 2 == 1)
+
+    async def test_closing_waits_for_what_is_on_its_way(
+        self, store: RedisStore, client: Redis, key: str
+    ) -> None:
+        before = asyncio.all_tasks()
+        await store.get(key)
+        await client.execute_command("CLIENT", "PAUSE", 200, "WRITE")
+        task = asyncio.create_task(store.set(key, b"data", 60))
+        await anyio.sleep(0.05)
+        task.cancel()
+        await store.close()
+        assert asyncio.all_tasks() <= before | {task}
+        assert await client.get(key) == b"data"
+
+
+class TestClientsThatOthersUse:
+    async def test_a_connection_that_others_have_is_waited_for(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        async with Redis.from_url(redis_server.url, max_connections=1) as client:
+            store = RedisStore(client=client)
+            taken = asyncio.create_task(client.blpop([key + ":list"], timeout=5))
+            await anyio.sleep(0.05)
+            waiting = asyncio.create_task(store.set(key, b"data", 60))
+            await anyio.sleep(0.1)
+            assert not waiting.done()
+            async with Redis.from_url(redis_server.url) as other:
+                await other.rpush(key + ":list", "go")
+            await taken
+            assert await waiting == digest(b"data")
+            await store.close()
+
+    async def test_one_that_is_never_given_back_is_an_error_in_time(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        async with Redis.from_url(redis_server.url, max_connections=1) as client:
+            store = RedisStore(client=client, timeout=0.3)
+            taken = asyncio.create_task(client.blpop([key + ":list"], timeout=5))
+            await anyio.sleep(0.05)
+            started = time.monotonic()
+            with pytest.raises(StoreError, match="onnections"):
+                await store.set(key, b"data", 60)
+            assert time.monotonic() - started < 1.2
+            taken.cancel()
+            await asyncio.wait([taken])
+            await store.close()
