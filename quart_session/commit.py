@@ -122,12 +122,18 @@ class Commit:
             if alive:
                 self._removed()
             return alive
-        key = self._records.keys_of(session._ensure_sid())[0]
+        has_new_id = session._ensure_sid() != origin.sid
         async with self._turn(origin):
-            if key == origin.key:
-                alive = await self._write(key, origin.version)
+            here = await self._settle(origin)
+            if here is None:
+                return False
+            if here.record.data != origin.data:
+                await self._merge(here.record)
+            if has_new_id and not (self._renews and here.sid != origin.sid):
+                alive = await self._move(here)
             else:
-                alive = await self._move(origin, key)
+                self._follow_id(here)
+                alive = await self._write(here.key, here.record.version)
         if alive:
             await self._keep_index(origin.noted)
         return alive
@@ -138,19 +144,18 @@ class Commit:
         Returns False if another request had done so before.
         """
         async with self._turn(origin):
-            sid = origin.sid
-            key, version = self._place_to_end(origin)
-            vacant = False
-            while isinstance(result := await self._set(key, MARKER, version), Conflict):
-                there = await self._follow(sid, key, result.record)
-                if there is None:
-                    return False
-                sid, key, version = there.sid, there.key, there.record.version
-                vacant = there.record.data == VACANT
+            here = await self._settle(origin)
+            while here is not None:
+                ended = await self._set(here.key, MARKER, here.record.version)
+                if not isinstance(ended, Conflict):
+                    break
                 await self._attempts.pause()
-        await self._end(sid, key)
+                here = await self._follow(here.sid, here.key, ended.record)
+        if here is None:
+            return False
+        await self._end(here.sid, here.key)
         await self._forget(origin.noted)
-        return not vacant
+        return here.record.data != VACANT
 
     async def drop(self) -> None:
         """Say that what this request changed is lost."""
@@ -201,8 +206,8 @@ class Commit:
             if there is None:
                 return False
             if there.key != key:
-                session._sid, key = there.sid, there.key
-                session._cookie = "set"
+                self._follow_id(there)
+                key = there.key
             elif (
                 there.record.data == data
             ):  # our own write, its answer was lost; or others' like it
@@ -222,66 +227,75 @@ class Commit:
             await self._send(signals.session_saved)
         return True
 
-    async def _move(self, origin: Origin, key: str) -> bool:
-        """Write under a new key, then end the old one: at no time is there none.
+    async def _settle(self, origin: Origin) -> Found | None:
+        """Where a session is, which may be where it was found; ``None`` if it ended.
 
-        A session gets a new key with a new id; one of version 3, with its first save.
+        One of version 3 is first moved, as it is, to the key that it has here.
         """
+        key = self._records.keys_of(origin.sid)[0]
+        data, expected = origin.data, origin.version
+        if key == origin.key:
+            return Found(origin.sid, key, Record(data, expected, None))
+        while True:
+            written = await self._set(key, data, ABSENT)
+            if isinstance(written, Conflict):
+                return await self._follow(origin.sid, key, written.record)
+            ended = await self._set(origin.key, MARKER, expected)
+            if not isinstance(ended, Conflict):
+                return Found(origin.sid, key, Record(data, written, None))
+            taken = await self._take_back(key, written)
+            if taken is not None:  # others have been there, and say what became of it
+                return await self._follow(origin.sid, key, taken.record)
+            if not is_alive(ended.record):
+                return None
+            data, expected = ended.record.data, ended.record.version
+            await self._attempts.pause()
+
+    async def _move(self, old: Found) -> bool:
+        """Write under the new id, then end the old one: at no time is there none."""
         session, records = self._session, self._records
-        old_sid, is_new_id = origin.sid, origin.sid != session._ensure_sid()
+        key = records.keys_of(session._ensure_sid())[0]
         written: Version | None = None
-        old_key: str
-        expected: Version | Expect
-        old_key, expected = origin.key, origin.version
-        if is_new_id or session._is_empty():
-            old_key, expected = self._place_to_end(origin)
         while True:
             if not session._is_empty():
                 data = await self._encode(key)
                 result = await self._set(key, data, written or ABSENT)
                 if isinstance(result, Conflict):
-                    there = result.record
-                    if not is_alive(there):
+                    if not is_alive(result.record):
                         return False
-                    if not is_new_id:  # another request has moved this session of version 3
-                        if there.data != data:
-                            await self._merge(there)
-                        return await self._write(key, there.version)
-                    result = there.version
+                    result = result.record.version
                 written = result
             left = MARKER
             if self._renews and not session._is_empty():
-                left = renewed_as(session._ensure_sid(), old_sid)
-            ended = await self._set(old_key, left, expected)
+                left = renewed_as(session._ensure_sid(), old.sid)
+            ended = await self._set(old.key, left, old.record.version)
             if not isinstance(ended, Conflict):
                 break
             try:
-                found = await self._follow(old_sid, old_key, ended.record)
+                found = await self._follow(old.sid, old.key, ended.record)
                 if found is None:
                     await self._take_back(key, written)
                     return False
                 await self._merge(found.record)
-                if found.key != old_key and self._renews:  # another request has just done it
+                if found.key != old.key and self._renews:  # another request has just done it
                     await self._take_back(key, written)
-                    session._sid, session._cookie = found.sid, "set"
+                    self._follow_id(found)
                     return await self._write(found.key, found.record.version)
             except Exception:
                 await self._take_back(key, written)
                 raise
-            old_sid, old_key, expected = found.sid, found.key, found.record.version
+            old = found
 
         if session._is_empty():  # from the start, or since others deleted what this request kept
             await self._take_back(key, written)
-            await self._end(old_sid, old_key)
+            await self._end(old.sid, old.key)
             self._removed()
             return True
         assert written is not None
-        if is_new_id:
-            await self._clean_up(old_sid, old_key)
+        await self._clean_up(old.sid, old.key)
         self._saved(key, data, written)
-        if is_new_id:
-            old = records.fingerprint(self._app, old_sid)
-            await self._send(signals.session_regenerated, old_fingerprint=old)
+        fingerprint = records.fingerprint(self._app, old.sid)
+        await self._send(signals.session_regenerated, old_fingerprint=fingerprint)
         await self._send(signals.session_saved)
         return True
 
@@ -295,18 +309,17 @@ class Commit:
             return None
         return found
 
-    def _place_to_end(self, origin: Origin) -> tuple[str, Version | Expect]:
-        """Where to put the marker that ends a session, and what has to be there.
+    def _follow_id(self, found: Found) -> None:
+        """Take over the id that the session has got from another request."""
+        if found.sid != self._session._sid:
+            self._session._sid = found.sid
+            self._session._cookie = "set"
 
-        One of version 3 ends where others may be about to move it, so that they cannot any more.
-        """
-        key = self._records.keys_of(origin.sid)[0]
-        return key, origin.version if key == origin.key else ABSENT
-
-    async def _take_back(self, key: str, written: Version | None) -> None:
+    async def _take_back(self, key: str, written: Version | None) -> Conflict | None:
         """Remove the record under a new key, unless others have already been there."""
-        if written is not None:
-            await self._records.call(self._records.store.delete(key, written))
+        if written is None:
+            return None
+        return await self._records.call(self._records.store.delete(key, written))
 
     async def _merge(self, theirs: Record) -> None:
         """Put this request's changes into what another one stored, after a short pause."""

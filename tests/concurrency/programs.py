@@ -45,6 +45,8 @@ class Operation:
 
     stages: tuple[Stage, ...]
     before: Callable[[Any], Awaitable[Any]] | None = None
+    elsewhere: bool = False
+    """Whether it comes from another address, where the session must not be used."""
     outside: str = ""
     """Not a request but something that happens to the store: "vanish" or "expire"."""
 
@@ -178,6 +180,7 @@ OPERATIONS = {
     "regenerate and delete": Operation((regenerate_and_delete,)),
     "destroy": Operation((destroy,)),
     "destroy and refill": Operation((destroy_and_refill,)),
+    "reuse": Operation((set_own,), elsewhere=True),
     "vanish": Operation((), outside="vanish"),
     "expire": Operation((), outside="expire"),
 }

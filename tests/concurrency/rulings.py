@@ -31,6 +31,8 @@ LEFT = ABSOLUTE_LIFETIME - AGE
 DUE, NOT_DUE = 100, LEFT - 10
 """Seconds of life left at which a session's life is extended, and at which it is not."""
 
+HOME, ELSEWHERE = "192.0.2.1", "198.51.100.1"
+
 REMAINS = (MARKER, VACANT)
 
 codec = TaggedJSONSerializer()
@@ -45,6 +47,9 @@ class Request:
     cookies: list[str] = field(default_factory=list)
     drops: int = 0
     error: BaseException | None = None
+
+    elsewhere: bool = False
+    """Whether it comes from an address where the session must not be used."""
 
     # The judge's notes
     loaded: bool | None = None
@@ -142,6 +147,7 @@ class Stage:
             absolute_lifetime=ABSOLUTE_LIFETIME,
             timeout=30,
             renew_after=AGE / 2 if renewal else None,
+            protection="delete",
         )
 
     async def judge_all(
@@ -175,13 +181,14 @@ class Stage:
         key = one.records.keys_of(sid)[-1]
         document = {
             "_permanent": True,
+            "_addr": HOME,
             "_qs": {"created": int(time.time()) - AGE},
             **INITIAL,
         }
         refresh = any(name == "refresh" for name in program)
         await inner.set(key, codec.dumps(document), DUE if refresh else NOT_DUE)
 
-        requests = [Request() for _ in program]
+        requests = [Request(elsewhere=OPERATIONS[name].elsewhere) for name in program]
         actors = []
         for name, request in zip(program, requests, strict=True):
             interface = one if self.one_process else SessionInterface(store, self.config)
@@ -232,7 +239,8 @@ class Stage:
 
         async def serve() -> None:
             try:
-                session = await interface.open_session(self.app, self._request(sid))
+                address = ELSEWHERE if request.elsewhere else HOME
+                session = await interface.open_session(self.app, self._request(sid, address))
                 request.seen.append(deepcopy(dict(session)))
                 if operation.before is not None:
                     await operation.before(session)
@@ -254,13 +262,13 @@ class Stage:
 
         return {"": serve, "vanish": vanish, "expire": expire}[operation.outside]
 
-    def _request(self, sid: str) -> Any:
+    def _request(self, sid: str, address: str) -> Any:
         return self.app.request_class(
             "GET",
             "http",
             "/",
             b"",
-            Headers({"Cookie": f"session={sid}", "Host": "localhost"}),
+            Headers({"Remote-Addr": address, "Cookie": f"session={sid}", "Host": "localhost"}),
             "",
             "1.1",
             {"client": ("127.0.0.1", 1), "type": "http"},  # type: ignore[arg-type]
@@ -361,7 +369,7 @@ class Judge:
             if self.state.get(effect.key, MARKER) in REMAINS:
                 me.answer = None
         elif me.loaded is None:
-            me.loaded = self.key == self.old and not self.vacant
+            me.loaded = self.key == self.old and not self.vacant and not me.elsewhere
             me.superseded = self.ended_by_request or self.vacant
             me.due = self.left[self.old] < 0.9 * LEFT
             expected = _data(self.document) if me.loaded else {}
@@ -402,8 +410,13 @@ class Judge:
     def on_delete(self, effect: Effect, me: Request) -> None:
         if isinstance(effect.result, Conflict):
             return
+        if me.elsewhere and effect.key not in self.state:  # another one has just done it
+            return
         if effect.key == me.pending:
             me.pending = None
+        elif effect.key == self.key and me.elsewhere:
+            self.key = None  # without a word to its owner
+            self.ended_by_request = False
         elif effect.key == self.key:  # as good as a marker, for what it says about this session
             self._end(me)
         else:
@@ -588,14 +601,14 @@ def judge_by_outcome(
         renewed: dict[Any, Any] | None = None
         for request in order:
             for intent in request.intents:
-                if document is None:
-                    continue
-                document = intent.apply(document) or None
+                if document is None or (not document and not request.seen[0]):
+                    continue  # it ended, or was emptied, before this request asked for it
+                document = intent.apply(document)
                 if intent.destroy:
                     document = None
                 elif intent.regenerate:
                     document, renewed = None, document
-        possible.append(renewed or document)
+        possible.append(renewed or document or None)
 
     left = {key: codec.loads(data) for key, data in state.items() if not is_left_over(data)}
     if len(left) > 1:

@@ -50,6 +50,7 @@ async def test_writing_without_a_look_loses_updates_and_revives_sessions(
         (("set other key", "destroy"), Unconditional, rulings.REVIVED),
         (("set other key", "vanish"), Unconditional, rulings.REVIVED),
         (("nested change", "regenerate"), Unconditional, rulings.REVIVED),
+        (("set other key", "reuse"), Unconditional, rulings.REVIVED),
         (("set other key", "login"), WithoutMarkers, rulings.REVIVED),
         (("destroy and refill", "destroy"), WithoutMarkers, rulings.REVIVED),
         (("set other key", "set other key"), WithoutRetries, rulings.LOST),
