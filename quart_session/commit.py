@@ -265,8 +265,11 @@ class Commit:
                         return False
                     result = result.record.version
                 written = result
-            left = MARKER
-            if self._renews and not session._is_empty():
+            if not self._renews:
+                left = MARKER
+            elif session._is_empty():
+                left = VACANT
+            else:
                 left = renewed_as(session._ensure_sid(), old.sid)
             ended = await self._set(old.key, left, old.record.version)
             if not isinstance(ended, Conflict):

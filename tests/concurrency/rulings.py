@@ -601,7 +601,7 @@ def judge_by_outcome(
         renewed: dict[Any, Any] | None = None
         for request in order:
             for intent in request.intents:
-                if document is None or (not document and not request.seen[0]):
+                if document is None or (not document and not request.seen[-1]):
                     continue  # it ended, or was emptied, before this request asked for it
                 document = intent.apply(document)
                 if intent.destroy:
