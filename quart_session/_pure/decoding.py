@@ -87,7 +87,7 @@ def _untag_dict(value: dict[str, Any], room: int, tags: dict[str, Any], largest:
     if len(value) == 1 and key in tags:
         try:
             return tags[key].to_python(item)
-        except Exception:
+        except Exception:  # tried again only to find out what went wrong
             return restore(tags[key], item)
     return value
 

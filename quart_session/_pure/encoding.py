@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from types import NoneType
 from typing import Any
+from uuid import UUID
 
+from markupsafe import Markup
 from werkzeug.http import http_date
 
 from quart_session._pure.refusals import (
@@ -29,11 +31,14 @@ from quart_session._pure.refusals import (
 from quart_session._pure.registry import Registry
 from quart_session._pure.shortcut import DEEPEST, shortcut
 from quart_session._pure.tags import (
+    BYTES,
     DATETIME,
     EXTENDED,
     FROZENSET_TAG,
+    MARKUP,
     MOMENT,
     SET_TAG,
+    UUID_TAG,
     BuiltinTag,
 )
 from quart_session._pure.text import (
@@ -84,7 +89,7 @@ class Tagger:
     such a document could not be loaded again.
     """
 
-    __slots__ = ("inner", "registry", "straight")
+    __slots__ = ("copied", "inner", "registry", "straight")
 
     def __init__(self, registry: Registry, inner: bool = False) -> None:
         self.registry = registry
@@ -92,6 +97,8 @@ class Tagger:
         self.inner = inner
         #: How values of exact types are written of which no registered tag is asked.
         self.straight = {k: w for k, w in _STRAIGHT.items() if k not in registry.asked}
+        #: Those of them whose values are written as they are.
+        self.copied = _COPIED - registry.asked
 
     def build(self, value: Any, depth: int = 0) -> Any:
         write, filling = self._find(value)
@@ -219,6 +226,9 @@ class Tagger:
         key = ""
         try:
             for key, item in value.items():
+                if type(item) in self.copied:
+                    tree[key] = item
+                    continue
                 write, filling = self._find(item)
                 tree[key] = write(self, filling, depth, False)
         except Refused as refused:
@@ -263,6 +273,9 @@ class Tagger:
         size = len(value)
         try:
             for item in value:
+                if type(item) in self.copied:
+                    tree.append(item)
+                    continue
                 write, filling = self._find(item, hashed)
                 tree.append(write(self, filling, depth, hashed))
                 if len(value) != size:
@@ -318,6 +331,13 @@ def _escape(key: Any, item: Any) -> tuple[Any, str, Any]:
     return key, f"{key}__", item
 
 
+def _by(tag: BuiltinTag) -> _Write:
+    def write(self: Tagger, value: Any, depth: int, hashed: bool) -> Any:
+        return self._plain(tag.tag(value), depth, hashed)
+
+    return write
+
+
 class _Again(str):
     """A key that is in its dict already: equal to itself only."""
 
@@ -334,8 +354,12 @@ _STRAIGHT: dict[type, _Write] = {
     dict: Tagger._dict,
     list: Tagger._list,
     tuple: Tagger._tuple,
+    bytes: _by(BYTES),
+    Markup: _by(MARKUP),
+    UUID: _by(UUID_TAG),
     **dict.fromkeys((str, int, float, bool, NoneType), Tagger._plain),
 }
+_COPIED = frozenset({str, float, bool, NoneType})
 #: What reads back as something unhashable.
 _UNHASHABLE: set[_Write] = {
     Tagger._dict,

@@ -113,6 +113,8 @@ def test_a_dataclass_is_written_as_its_fields(serializer: Any, flask_mode: Any) 
         ('{" u":"{12345678123456781234567812345678}"}', UUID("12345678" * 4)),
         ('{" u":"urn:uuid:12345678-1234-5678-1234-567812345678"}', UUID("1234567812345678" * 2)),
         ('{" u":"1234"}', CodecError),
+        ('{" u":"-0000000000000000000000000000000"}', CodecError),
+        ('{" u":"0x0000000000000000000000000000_1"}', UUID(int=1)),
         ('{" u":12}', CodecError),
         ('{" d":null}', None),
         ('{" d":"gibberish"}', None),
