@@ -121,6 +121,7 @@ def test_a_dataclass_is_written_as_its_fields(serializer: Any, flask_mode: Any) 
         ('{" d":5}', CodecError),
         ('{" d":"Xyz, 01 May 2024 12:00:00 GMT"}', datetime(2024, 5, 1, 12, tzinfo=UTC)),
         ('{" d":"Wed, 31 Feb 2024 12:00:00 GMT"}', None),
+        ('{" d":"Wed, 01 May 2024 24:00:00 GMT"}', None),
         ('{" d":"Wed, 01 May 0024 12:00:00 GMT"}', datetime(2024, 5, 1, 12, tzinfo=UTC)),
         (
             '{" d":"Wed, 01 May 2024 12:00:00 +0200"}',

@@ -9,6 +9,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
+from datetime import time as time_of_day
 from types import ModuleType
 from typing import Any
 
@@ -77,6 +79,25 @@ def test_a_list_that_changes_while_it_is_written(
     container += [Acting(lambda: act(container)), 2]
     with pytest.raises(CodecError, match=CHANGED):
         serializer.dumps({"x": container})
+
+
+class ActingZone(tzinfo):
+    """Does something when it is asked for its offset."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        self.act()
+        return timedelta(0)
+
+
+@pytest.mark.parametrize("moment", [datetime(2024, 5, 1), time_of_day(12)], ids=repr)
+def test_a_list_that_a_zone_changes_while_it_is_written(serializer: Any, moment: Any) -> None:
+    container: list[Any] = []
+    container.append(moment.replace(tzinfo=ActingZone(lambda: container.append(1))))
+    with pytest.raises(CodecError, match=CHANGED):
+        serializer.dumps(container)
 
 
 def test_an_outer_container_that_changes_while_an_inner_one_is_written(serializer: Any) -> None:
