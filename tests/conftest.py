@@ -13,6 +13,8 @@ from servers import MemcachedServer, RedisServer
 from servers import memcached_server as run_memcached_server
 from servers import redis_server as run_redis_server
 
+pytest_plugins = ["secrecy"]
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
