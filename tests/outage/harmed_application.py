@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 from conftest import Site
+from quart import Quart
 
 
 async def make_read_only(site, visitor, folder):
@@ -36,7 +37,7 @@ async def leave_no_room(site, visitor, folder):
 
 
 async def main(folder, harm, *paths):
-    site = Site(Path(folder), SESSION_TYPE="sqlite")
+    site = Site(Quart, Path(folder), SESSION_TYPE="sqlite")
     visitor = await site.new_visitor("ada")
     await globals()[harm](site, visitor, Path(folder))
     answers = [await site.status(visitor, path) for path in paths]
