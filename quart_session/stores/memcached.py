@@ -129,13 +129,12 @@ _numbers = count(1)
 _newest = 0
 
 
-class _Facts(NamedTuple):
-    """What a connection is asked when it is new."""
+class _Server(NamedTuple):
+    """What is asked of a server at first."""
 
-    number: int
     item_size: int
     meta: bool
-    """Whether the server has meta commands, as memcached has since 1.6."""
+    """Whether it has meta commands, as memcached has since 1.6."""
 
 
 _META_VALUE = re.compile(rb"VA (?P<size>\d+) k(?P<key>\S+) c(?P<cas>\d+) t(?P<life>-?\d+)")
@@ -150,34 +149,26 @@ class _Connection:
     turn for the event loop (https://github.com/aio-libs/aiomcache/issues/502).
     """
 
-    number: int
-    item_size: int
+    item_size = ITEM_SIZE
+    meta = False
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+    def __init__(self, reader: StreamReader, writer: StreamWriter, number: int) -> None:
+        self.number = number
         self._reader = reader
         self._writer = writer
+        self._clean = False
 
-    async def begin(self, facts: _Facts | None) -> _Facts:
-        """Take up what is known of the connection, or find it out."""
-        if facts is None:
-            facts = await self._introduce()
-        self.number, self.item_size, self._meta = facts
-        return facts
-
-    async def _introduce(self) -> _Facts:
-        global _newest
+    async def ask_server(self) -> _Server:
         item_size = ITEM_SIZE
         line = await self._ask(b"stats settings")
         while line.startswith(b"STAT "):
             if line.startswith(b"STAT item_size_max "):
                 item_size = int(line.split()[2])
             line = await self._line()
-        meta = await self._ask(b"mn") == b"MN"
-        number = _newest = next(_numbers)
-        return _Facts(number, item_size, meta)
+        return _Server(item_size, meta=await self._ask(b"mn") == b"MN")
 
     async def gets(self, key: bytes) -> _Found | None:
-        if self._meta:
+        if self.meta:
             ask, form, nothing, end = b"mg %b k c t v", _META_VALUE, b"EN", b"\r\n"
         else:
             ask, form, nothing, end = b"gets %b", _VALUE, b"END", b"\r\nEND\r\n"
@@ -215,8 +206,17 @@ class _Connection:
         return line == success
 
     async def _ask(self, request: bytes) -> bytes:
-        self._writer.write(request + b"\r\n")
+        # Somebody else's cancelled command may have left a reply in it; the version says where ours
+        # begin.
+        self._writer.write(b"%b%b\r\n" % (b"" if self._clean else b"version\r\n", request))
         await self._writer.drain()
+        if not self._clean:
+            line = await self._line()
+            self._clean = line.startswith(b"VERSION ")
+            if b"ERROR" in line:
+                raise _Refused(line.decode(errors="replace"))
+            if not self._clean:
+                raise ConnectionAbortedError("there was a reply to something else")
         return await self._line()
 
     async def _line(self) -> bytes:
@@ -228,7 +228,8 @@ class _Aiomcache:
 
     def __init__(self, client: FlagClient[Any]) -> None:
         self._client = client
-        self._known: WeakKeyDictionary[StreamWriter, _Facts] = WeakKeyDictionary()
+        self._server: _Server | None = None
+        self._numbers: WeakKeyDictionary[StreamWriter, int] = WeakKeyDictionary()
 
     async def use(self, operation: Callable[[_Wire], Awaitable[T]]) -> T:
         pool = self._client._pool
@@ -236,16 +237,27 @@ class _Aiomcache:
         try:
             if writer.is_closing():  # it broke while it was idle
                 raise ConnectionResetError
-            wire = _Connection(reader, writer)
-            self._known[writer] = await wire.begin(self._known.get(writer))
+            wire = _Connection(reader, writer, self._number(writer))
+            if self._server is None:
+                self._server = await wire.ask_server()
+            wire.item_size, wire.meta = self._server
             return await operation(wire)
-        except BaseException:
+        except BaseException as error:
             # A reply may still come. The pool closes a connection with an exception.
             reader.set_exception(ConnectionAbortedError())
             writer.transport.abort()
+            if isinstance(error, Exception):
+                self._server = None  # it may be another one from now on
             raise
         finally:
             pool.release(connection)
+
+    def _number(self, writer: StreamWriter) -> int:
+        global _newest
+        number = self._numbers.get(writer)
+        if number is None:
+            number = self._numbers[writer] = _newest = next(_numbers)
+        return number
 
     async def close_idle(self) -> None:
         await self._client.close()

@@ -1,4 +1,4 @@
-"""A Redis that a test may harm, and a proxy in front of it."""
+"""Servers that a test may harm, and a proxy in front of them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,16 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+def backend() -> str:
+    """The kind of server, unless a test is run on several."""
+    return "redis"
+
+
+@pytest.fixture
+async def proxy(request: pytest.FixtureRequest, backend: str) -> AsyncIterator[Proxy]:
     """The way to the server that all tests share."""
-    async with Proxy(redis_server.port) as proxy:
+    server = request.getfixturevalue(f"{backend}_server")
+    async with Proxy(server.port, backend) as proxy:
         yield proxy
 
 
@@ -138,4 +145,4 @@ async def new_site(tmp_path: Path, anyio_backend_name: str) -> AsyncIterator[Cal
 
 @pytest.fixture
 def site(new_site: Callable[..., Site], proxy: Proxy) -> Site:
-    return new_site(SESSION_TYPE="redis", SESSION_URI=proxy.url)
+    return new_site(SESSION_TYPE=proxy.scheme, SESSION_URI=proxy.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
@@ -43,10 +44,11 @@ class Proxy:
     It lives in a thread of its own, so it works beside any event loop, whatever that is busy with.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, scheme: str = "redis") -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self.target = target
+        self.scheme = scheme
         self.delay = 0.0
         self.mode: Mode = "pass"
         self.replies_lost = 0
@@ -60,7 +62,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def refuses(self) -> bool:
@@ -101,7 +103,8 @@ class Proxy:
         skip: int = 0,
         then: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """The next command that contains *command* reaches the server, and its reply is lost.
+        """The next command in which *command*, a pattern, is found reaches the server, and its
+        reply is lost.
 
         The first *passing* bytes of the reply still arrive. Then *then* is called, in the proxy's
         event loop, and the connection breaks. The first *skip* such commands get their reply.
@@ -189,7 +192,7 @@ class Proxy:
                 return
             if self.mode != "pass":
                 continue
-            if (trap := self._trap) is not None and trap.command in data:
+            if (trap := self._trap) is not None and re.search(trap.command, data):
                 if trap.skip:
                     trap.skip -= 1
                 else:

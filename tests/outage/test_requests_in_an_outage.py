@@ -1,4 +1,4 @@
-"""Whole requests while Redis, or the way to it, fails."""
+"""Whole requests while Redis or memcached, or the way to it, fails."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from typing import Any
 
 import anyio
 import pytest
-from redis import Redis
-from servers import RedisServer
+from servers import MemcachedServer, RedisServer, memcached_server
 from tcp_proxy import Proxy
 
 from quart_session import signals
 from quart_session.stores.redis_records import SET
 from quart_session.testing import gather
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"]),
-]
+pytestmark = pytest.mark.anyio
 
-SAVE = SET.sha.encode()
-"""What a save has on the wire."""
+
+def on(*backends: str) -> pytest.MarkDecorator:
+    """Run the tests on each of these, under whatever it runs."""
+    loops = {"redis": ["asyncio", "trio"], "memcached": ["asyncio"]}
+    pairs = [(backend, loop) for backend in backends for loop in loops[backend]]
+    return pytest.mark.parametrize(("backend", "anyio_backend"), pairs)
+
+
+LOAD = {"redis": b"EVALSHA", "memcached": rb"\bmg "}
+"""What a load has on the wire."""
+
+SAVE = {"redis": SET.sha.encode(), "memcached": rb"\b(add|cas) "}
+"""What a save has there."""
 
 FAULTS = ["black hole", "half-open", "refused", "slow", "unplugged"]
 
@@ -76,6 +83,7 @@ async def works_within_a_second(site: Any, visitors: dict[str, Any]) -> None:
     await gather(partial(look, names[n % len(names)]) for n in range(100))
 
 
+@on("redis", "memcached")
 class TestLoad:
     async def test_who_looks_at_the_session_gets_503_in_time(self, site, fault):
         visitor = await site.new_visitor("ada")
@@ -115,9 +123,11 @@ class TestLoad:
         await works_within_a_second(site, visitors)
 
 
+@on("redis", "memcached")
 class TestSave:
     async def test_a_save_that_fails_is_500_in_time(self, site, fault):
         visitor = await site.new_visitor("ada")
+        await gather([partial(site.look, visitor)] * 16)  # all connections are there
         site.meanwhile = fault.begin
         site.waits.clear()
         response = await site.do(visitor, lambda session: session.update(name="bob"))
@@ -188,6 +198,7 @@ class TestSave:
         await works_within_a_second(site, {"ada": visitor})
 
 
+@on("redis", "memcached")
 class TestBrokenConnections:
     async def test_connections_that_broke_are_not_noticed(self, site, proxy):
         names = [f"visitor {n}" for n in range(32)]
@@ -201,7 +212,7 @@ class TestBrokenConnections:
     @pytest.mark.parametrize("passing", [0, 1, 20], ids=["no reply", "a byte", "half a reply"])
     async def test_a_lost_reply_to_a_load_is_asked_for_again(self, site, proxy, passing):
         visitor = await site.new_visitor("ada")
-        proxy.lose_reply(b"EVALSHA", passing)
+        proxy.lose_reply(LOAD[proxy.scheme], passing)
         assert (await site.look(visitor))["name"] == "ada"
         assert proxy.replies_lost == 1
 
@@ -227,7 +238,7 @@ class TestBrokenConnections:
         for skipped in range(2 if what in ("regenerate", "start over") else 1):
 
             async def break_the_next(skipped: int = skipped) -> None:
-                proxy.lose_reply(SAVE, passing, skip=skipped)
+                proxy.lose_reply(SAVE[proxy.scheme], passing, skip=skipped)
 
             site.meanwhile = break_the_next
             with (
@@ -265,7 +276,7 @@ class TestBrokenConnections:
                     case 0:
                         proxy.reset()
                     case 1:
-                        proxy.lose_reply(b"EVALSHA", passing=dice.randrange(12))
+                        proxy.lose_reply(LOAD[proxy.scheme], passing=dice.randrange(12))
                     case 2:
                         proxy.become(dice.choice(["black hole", "half-open"]))
                     case 3:
@@ -291,12 +302,13 @@ class TestBrokenConnections:
             assert confirmed[name] <= count <= confirmed[name] + refused[name]
 
 
+@on("redis")
 class TestCrash:
     """Redis is killed with SIGKILL; it has on disk what it confirmed."""
 
     @pytest.fixture
-    async def proxy(self, server: RedisServer):
-        async with Proxy(server.port) as proxy:
+    async def proxy(self, server: RedisServer, backend: str):
+        async with Proxy(server.port, backend) as proxy:
             yield proxy
 
     async def test_a_restarted_server_is_found_again(self, site, server):
@@ -321,7 +333,7 @@ class TestCrash:
             server.stop(kill=True)
 
         async def kill_at_the_next_write() -> None:
-            proxy.lose_reply(SAVE, then=kill)
+            proxy.lose_reply(SAVE[proxy.scheme], then=kill)
 
         site.meanwhile = kill_at_the_next_write
         site.waits.clear()
@@ -362,12 +374,99 @@ class TestCrash:
         await works_within_a_second(site, {"ada": visitor})
 
 
+@on("memcached")
+class TestLoss:
+    """memcached is killed with SIGKILL, and what it had is gone."""
+
+    @pytest.fixture
+    def server(self):
+        with memcached_server() as server:
+            yield server
+
+    @pytest.fixture
+    async def proxy(self, server: MemcachedServer, backend: str):
+        async with Proxy(server.port, backend) as proxy:
+            yield proxy
+
+    async def test_everybody_is_logged_out_and_nobody_mixed_up(self, site, server):
+        names = [f"visitor {n}" for n in range(20)]
+        visitors = {name: await site.new_visitor(name) for name in names}
+        server.stop(kill=True)
+        site.waits.clear()
+        for visitor in visitors.values():
+            assert await site.status(visitor, "/look") == 503
+            assert await site.status(visitor, "/plain") == 200
+        site.in_time("killed")
+        server.start()
+        for visitor in visitors.values():
+            assert await site.look(visitor) == {"available": True}
+        for name, visitor in visitors.items():
+            assert await site.status(visitor, f"/name/{name}") == 200
+        await works_within_a_second(site, visitors)
+
+    @pytest.mark.parametrize(
+        "act",
+        [
+            lambda session: session.update(name="bob"),
+            lambda session: session.regenerate(),
+            lambda session: session.destroy(),
+        ],
+        ids=["update", "regenerate", "destroy"],
+    )
+    async def test_a_save_brings_no_session_back(self, site, server, act):
+        visitor = await site.new_visitor("ada")
+
+        async def restart() -> None:
+            server.stop(kill=True)
+            server.start()
+
+        site.meanwhile = restart
+        with signals.session_saved.connected_to(lambda *a, **k: pytest.fail("it was saved")):
+            response = await site.do(visitor, act)
+        assert response.status_code == 200
+        assert "Set-Cookie" not in response.headers
+        site.meanwhile = None
+        assert await site.look(visitor) == {"available": True}
+
+    @pytest.mark.parametrize("what", ["create", "update", "regenerate", "destroy"])
+    async def test_killed_between_the_write_and_its_reply(self, site, server, proxy, what):
+        visitor = await site.new_visitor("ada") if what != "create" else site.app.test_client()
+
+        async def kill() -> None:
+            server.stop(kill=True)
+
+        async def kill_at_the_next_write() -> None:
+            proxy.lose_reply(SAVE[proxy.scheme], then=kill)
+
+        site.meanwhile = kill_at_the_next_write
+        site.waits.clear()
+        act = {
+            "create": lambda session: session.update(name="bob"),
+            "update": lambda session: session.update(name="bob"),
+            "regenerate": lambda session: session.regenerate(),
+            "destroy": lambda session: session.destroy(),
+        }[what]
+        response = await site.do(visitor, act)
+        assert response.status_code == 500
+        assert "Set-Cookie" not in response.headers
+        assert proxy.replies_lost == 1
+        site.in_time(f"killed while it wrote, {what}")
+        site.meanwhile = None
+        server.start()
+        assert await site.look(visitor) == {"available": True}
+        await site.status(visitor, "/name/eve")
+        await works_within_a_second(site, {"eve": visitor})
+
+
+@on("redis", "memcached")
 class TestAnonymous:
     """``SESSION_ON_OUTAGE = "anonymous"``: the site stays open, and nobody is known."""
 
     @pytest.fixture
     def site(self, new_site, proxy):
-        return new_site(SESSION_TYPE="redis", SESSION_URI=proxy.url, SESSION_ON_OUTAGE="anonymous")
+        return new_site(
+            SESSION_TYPE=proxy.scheme, SESSION_URI=proxy.url, SESSION_ON_OUTAGE="anonymous"
+        )
 
     async def test_the_session_is_empty_and_says_so(self, site, fault, caplog):
         visitor = await site.new_visitor("ada")
@@ -392,17 +491,21 @@ class TestAnonymous:
     )
     @pytest.mark.parametrize("back_before_the_save", [False, True], ids=["down", "back"])
     async def test_it_never_overwrites_or_deletes(
-        self, site, proxy, redis_server, act: Callable[[Any], object], back_before_the_save
+        self, site, new_site, proxy, act: Callable[[Any], object], back_before_the_save
     ):
         visitor = await site.new_visitor("ada")
         await site.look(visitor)
 
-        def dump() -> dict[bytes, Any]:
-            with Redis.from_url(redis_server.url) as client:
-                pattern = site.app.config["SESSION_KEY_PREFIX"] + "*"
-                return {key: client.get(key) for key in client.scan_iter(pattern)}
+        [cookie] = visitor.cookie_jar
 
-        before = dump()
+        async def stored() -> object:
+            """What lies behind the proxy."""
+            direct = proxy.url.replace(str(proxy.port), str(proxy.target))
+            store = new_site(SESSION_TYPE=proxy.scheme, SESSION_URI=direct).interface.store
+            [key] = site.interface.records.keys_of(cookie.value)
+            return (await store.get(key)).data
+
+        before = await stored()
         await proxy.refuse()
         site.meanwhile = proxy.accept if back_before_the_save else None
         response = await site.do(visitor, act)
@@ -411,5 +514,5 @@ class TestAnonymous:
         site.meanwhile = None
         if not back_before_the_save:
             await proxy.accept()
-        assert dump() == before
+        assert await stored() == before
         await works_within_a_second(site, {"ada": visitor})
