@@ -16,13 +16,14 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from tcp_proxy import Proxy
+from wire import LOAD, SAVE, on
 
 from quart_session.errors import StoreError
 from quart_session.stores.base import ABSENT, Store, digest
 from quart_session.stores.filesystem import THREADS, FilesystemStore
+from quart_session.stores.memcached import MemcachedStore
 from quart_session.stores.redis import RedisStore
 from quart_session.stores.redis_batches import MOST
-from quart_session.stores.redis_records import SET, RedisRecords
 from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.stores.sqlite import SQLiteStore
 from quart_session.testing import gather
@@ -42,10 +43,16 @@ def key() -> str:
     return f"test:{uuid4().hex}"
 
 
+def store_of(url: str, anyio_backend_name: str = "asyncio") -> Store:
+    if url.startswith("memcached"):
+        return MemcachedStore(url, timeout=TIMEOUT)
+    return (RedisTrioStore if anyio_backend_name == "trio" else RedisStore)(url, timeout=TIMEOUT)
+
+
 @pytest.fixture
-async def redis(proxy: Proxy, anyio_backend_name: str) -> AsyncIterator[RedisRecords]:
-    kind = RedisTrioStore if anyio_backend_name == "trio" else RedisStore
-    store = kind(proxy.url, timeout=TIMEOUT)
+async def remote(proxy: Proxy, anyio_backend_name: str) -> AsyncIterator[Store]:
+    """On a server behind the proxy."""
+    store = store_of(proxy.url, anyio_backend_name)
     yield store
     proxy.become("pass")
     await store.close()
@@ -63,8 +70,8 @@ def filesystem(tmp_path: Path) -> FilesystemStore:
     return FilesystemStore(tmp_path / "sessions", timeout=TIMEOUT)
 
 
-@pytest.fixture(params=["redis", "sqlite", "filesystem"])
-def store(request: pytest.FixtureRequest) -> Store:
+@pytest.fixture(params=["sqlite", "filesystem"])
+def local(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue(request.param)
 
 
@@ -75,8 +82,11 @@ async def seconds_to_failure(call: Callable[[], Awaitable[object]]) -> float:
     return time.monotonic() - started
 
 
-async def test_stores_watch_the_clock_themselves(store: Store) -> None:
-    assert store.timely
+@pytest.mark.parametrize(
+    "kind", [RedisStore, RedisTrioStore, MemcachedStore, SQLiteStore, FilesystemStore]
+)
+def test_stores_watch_the_clock_themselves(kind: type[Store]) -> None:
+    assert kind.timely
 
 
 class TestLoad:
@@ -108,7 +118,16 @@ class TestLoad:
         assert time.monotonic() - started > 2 * TIMEOUT
 
     @both
-    async def test_a_busy_event_loop_is_no_outage(self, store: Store, key: str) -> None:
+    async def test_a_busy_event_loop_is_no_outage(self, local: Store, key: str) -> None:
+        await self.use_in_a_busy_event_loop(local, key)
+
+    @on("redis", "memcached")
+    async def test_a_busy_event_loop_is_no_outage_of_a_server(
+        self, remote: Store, key: str
+    ) -> None:
+        await self.use_in_a_busy_event_loop(remote, key)
+
+    async def use_in_a_busy_event_loop(self, store: Store, key: str) -> None:
         async def hog() -> None:
             for _ in range(3):
                 await anyio.sleep(0.001)
@@ -117,23 +136,24 @@ class TestLoad:
         await store.set(key, b"data", 60)
         await gather([hog, *[partial(store.get, key)] * 64, *[partial(store.touch, key, 60)] * 20])
 
+    @pytest.mark.parametrize("backend", ["redis", "memcached"])
     async def test_one_broken_connection_is_no_outage(
-        self, redis: RedisRecords, proxy: Proxy, key: str
+        self, remote: Store, proxy: Proxy, key: str
     ) -> None:
-        """One batch waits in vain; those behind it see that others are answered."""
+        """One command or batch waits in vain; those behind see that others are answered."""
 
         async def hang() -> None:
             await anyio.sleep(2 * TIMEOUT)
 
-        await gather([partial(redis.get, key)] * 16)
+        await gather([partial(remote.get, key)] * 16)
         proxy.delay = TIMEOUT / 4
-        proxy.lose_reply(b"EVALSHA", then=hang)
+        proxy.lose_reply(LOAD[proxy.scheme], then=hang)
         failures = 0
 
         async def get() -> None:
             nonlocal failures
             try:
-                await redis.get(key)
+                await remote.get(key)
             except StoreError:
                 failures += 1
 
@@ -142,17 +162,17 @@ class TestLoad:
 
 
 class TestOutage:
-    @both
+    @on("redis", "memcached")
     @pytest.mark.parametrize("mode", ["black hole", "half-open"])
     async def test_nobody_waits_for_several_timeouts(
-        self, redis: RedisRecords, proxy: Proxy, key: str, mode
+        self, remote: Store, proxy: Proxy, key: str, mode
     ) -> None:
-        await redis.set(key, b"data", 60)
+        await remote.set(key, b"data", 60)
         proxy.become(mode)
         waits: list[float] = []
 
         async def get() -> None:
-            waits.append(await seconds_to_failure(partial(redis.get, key)))
+            waits.append(await seconds_to_failure(partial(remote.get, key)))
 
         async def steadily() -> None:
             for _ in range(3):
@@ -162,18 +182,18 @@ class TestOutage:
         print(f"{mode}: p100 {max(waits):.3f} s of {len(waits)} calls at {TIMEOUT} s")
         assert max(waits) < TIMEOUT + MARGIN
         proxy.become("pass")
-        await gather([partial(redis.get, key)] * 100)
+        await gather([partial(remote.get, key)] * 100)
 
-    @both
+    @on("redis", "memcached")
     async def test_new_callers_do_not_pay_for_those_in_front(
-        self, redis: RedisRecords, proxy: Proxy, key: str
+        self, remote: Store, proxy: Proxy, key: str
     ) -> None:
         """In an outage callers keep coming, more than there are connections."""
         proxy.become("black hole")
         waits: list[float] = []
 
         async def get() -> None:
-            waits.append(await seconds_to_failure(partial(redis.get, key)))
+            waits.append(await seconds_to_failure(partial(remote.get, key)))
 
         async with anyio.create_task_group() as callers:
             for _ in range(100):
@@ -232,20 +252,20 @@ class TestOutage:
         assert await filesystem.get(key) is not None
 
 
-@both
+@on("redis", "memcached")
 class TestLostReply:
     """A write may have happened although its reply did not come."""
 
     @pytest.mark.parametrize("passing", [0, 2], ids=["no reply", "half a reply"])
     async def test_a_write_is_repeated_and_knows_itself(
-        self, redis: RedisRecords, proxy: Proxy, key: str, passing: int
+        self, remote: Store, proxy: Proxy, key: str, passing: int
     ) -> None:
-        command = SET.sha.encode()
-        await redis.set(key, b"warm", 60, b"version")  # the server knows the script
+        command = SAVE[proxy.scheme]
+        await remote.set(key, b"warm", 60, b"version")  # the server knows the script
         proxy.lose_reply(command, passing)
-        assert await redis.set(key, b"1", 60, ABSENT) == digest(b"1")
+        assert await remote.set(key, b"1", 60, ABSENT) == digest(b"1")
         proxy.lose_reply(command, passing)
-        assert await redis.set(key, b"2", 60, digest(b"1")) == digest(b"2")
+        assert await remote.set(key, b"2", 60, digest(b"1")) == digest(b"2")
         assert proxy.replies_lost == 2
 
     async def test_a_client_of_the_application_does_not_repeat_it_unseen(
@@ -261,23 +281,23 @@ class TestLostReply:
             await store.close()
 
     async def test_a_write_that_another_one_followed_is_a_conflict(
-        self, redis: RedisRecords, proxy: Proxy, key: str
+        self, remote: Store, proxy: Proxy, key: str
     ) -> None:
-        await redis.set(key, b"1", 60)
+        await remote.set(key, b"1", 60)
 
         async def follow() -> None:
-            other = RedisStore(f"redis://127.0.0.1:{proxy.target}")
+            other = store_of(f"{proxy.scheme}://127.0.0.1:{proxy.target}")
             await other.set(key, b"3", 60)
             await other.close()
 
-        await redis.set(key, b"warm", 60, b"version")
-        proxy.lose_reply(SET.sha.encode(), then=follow)
-        conflict = await redis.set(key, b"2", 60, digest(b"1"))
+        await remote.set(key, b"warm", 60, b"version")
+        proxy.lose_reply(SAVE[proxy.scheme], then=follow)
+        conflict = await remote.set(key, b"2", 60, digest(b"1"))
         assert not isinstance(conflict, bytes)
         assert conflict.record is not None
         assert conflict.record.data == b"3"
 
-    async def test_only_a_repeated_write_knows_itself(self, redis: RedisRecords, key: str) -> None:
+    async def test_only_a_repeated_write_knows_itself(self, remote: Store, key: str) -> None:
         """Two who write the same are two: the second is told of the first."""
-        assert await redis.set(key, b"same", 60, ABSENT) == digest(b"same")
-        assert not isinstance(await redis.set(key, b"same", 60, ABSENT), bytes)
+        assert await remote.set(key, b"same", 60, ABSENT) == digest(b"same")
+        assert not isinstance(await remote.set(key, b"same", 60, ABSENT), bytes)

@@ -12,26 +12,13 @@ import anyio
 import pytest
 from servers import MemcachedServer, RedisServer, memcached_server
 from tcp_proxy import Proxy
+from wire import LOAD, SAVE, on
 
 from quart_session import signals
-from quart_session.stores.redis_records import SET
 from quart_session.testing import gather
 
 pytestmark = pytest.mark.anyio
 
-
-def on(*backends: str) -> pytest.MarkDecorator:
-    """Run the tests on each of these, under whatever it runs."""
-    loops = {"redis": ["asyncio", "trio"], "memcached": ["asyncio"]}
-    pairs = [(backend, loop) for backend in backends for loop in loops[backend]]
-    return pytest.mark.parametrize(("backend", "anyio_backend"), pairs)
-
-
-LOAD = {"redis": b"EVALSHA", "memcached": rb"\bmg "}
-"""What a load has on the wire."""
-
-SAVE = {"redis": SET.sha.encode(), "memcached": rb"\b(add|cas) "}
-"""What a save has there."""
 
 FAULTS = ["black hole", "half-open", "refused", "slow", "unplugged"]
 
