@@ -160,6 +160,30 @@ class SessionConfig:
     sqlite_path: str | os.PathLike[str] | None = _setting(
         None, "the path of a file", lambda value: isinstance(value, str | os.PathLike)
     )
+    mongodb: Any = _setting(
+        None,
+        "an instance of pymongo.AsyncMongoClient; a URI goes into SESSION_MONGODB_URI",
+        lambda value: callable(getattr(value, "get_default_database", None)),
+        secret=True,
+    )
+    mongodb_uri: str | None = _setting(
+        None,
+        "a URI such as 'mongodb://localhost:27017/shop'",
+        lambda value: isinstance(value, str),
+        secret=True,
+    )
+    mongodb_collection: str = _setting(
+        "sessions", "a string", lambda value: isinstance(value, str) and value != ""
+    )
+    mongodb_client_kwargs: Mapping[str, Any] | None = _setting(
+        None,
+        "a dict of arguments of pymongo.AsyncMongoClient",
+        lambda value: isinstance(value, Mapping),
+        secret=True,
+    )
+    mongodb_set_callback: Callable[[dict[str, Any]], object] | None = _setting(
+        None, "a function of one argument, the document", callable
+    )
     file_dir: str | os.PathLike[str] | None = _setting(
         None, "the path of a folder", lambda value: isinstance(value, str | os.PathLike)
     )

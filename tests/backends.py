@@ -52,6 +52,15 @@ def memcached_with_one_connection(request: pytest.FixtureRequest, folder: Path) 
     return {**settings, "SESSION_URI": settings["SESSION_URI"] + "?max_connections=1"}
 
 
+def mongodb(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    return {"SESSION_TYPE": "mongodb", "SESSION_URI": request.getfixturevalue("mongodb_server").uri}
+
+
+def mongodb_with_one_connection(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    settings = mongodb(request, folder)
+    return {**settings, "SESSION_URI": settings["SESSION_URI"] + "?maxPoolSize=1"}
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
     "memory": memory,
     "sqlite": sqlite,
@@ -59,18 +68,21 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], dict[str, Any]]] = {
     "redis": redis,
     "redis-cluster": redis_cluster,
     "memcached": memcached,
+    "mongodb": mongodb,
 }
 
 BETWEEN_PROCESSES = [name for name in BACKENDS if name != "memory"]
 """Those that several processes can use together. Their settings can be written as JSON."""
 
-UNDER_LOAD = [name for name in BETWEEN_PROCESSES if name != "redis-cluster"]
-"""Those that are loaded for a while; a cluster would be Redis once more."""
+UNDER_LOAD = [name for name in BETWEEN_PROCESSES if name not in ("redis-cluster", "mongodb")]
+"""Those that are loaded for a while; a cluster would be Redis once more, and what stands in for
+MongoDB takes a millisecond for each command, one after the other."""
 
 ONE_CONNECTION = {
     **BACKENDS,
     "redis": redis_with_one_connection,
     "memcached": memcached_with_one_connection,
+    "mongodb": mongodb_with_one_connection,
 }
 """With a client that has one connection, where it has any: what one caller leaves in it, the next
 one gets."""

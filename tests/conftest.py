@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from backends import BACKENDS, TRIO
+from mongodb_server import MongoDBServer
+from mongodb_server import mongodb_server as run_mongodb_server
 from redis_topologies import Cluster, Watched
 from redis_topologies import redis_behind_sentinels as run_redis_behind_sentinels
 from redis_topologies import redis_cluster as run_redis_cluster
@@ -42,6 +44,13 @@ def redis_behind_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def memcached_server() -> Iterator[MemcachedServer]:
     """A memcached for all tests, like ``redis_server``."""
     with run_memcached_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDBServer]:
+    """A server of MongoDB's protocol for all tests. They use keys of their own."""
+    with run_mongodb_server(tmp_path_factory.mktemp("mongodb")) as server:
         yield server
 
 

@@ -22,7 +22,7 @@ def free_port() -> int:
             return port
 
 
-class _Server:
+class Server:
     """A process of a server."""
 
     _process: subprocess.Popen[bytes] | None = None
@@ -45,7 +45,7 @@ class _Server:
         self._process.send_signal(signal.SIGCONT)
 
 
-class RedisServer(_Server):
+class RedisServer(Server):
     """A redis-server that forgets everything when it stops.
 
     It listens on the loopback interface (``url``) and on a Unix socket (``unix_url``).
@@ -118,7 +118,7 @@ def redis_server(
         server.stop(kill=True)
 
 
-class MemcachedServer(_Server):
+class MemcachedServer(Server):
     """A memcached, which forgets everything when it stops.
 
     It listens on the loopback interface (``url``) or, where it was given a *socket*, there.

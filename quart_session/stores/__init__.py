@@ -27,18 +27,21 @@ BUILTIN = {
     "filesystem": "quart_session.stores.filesystem:FilesystemStore",
     "memcached": "quart_session.stores.memcached:MemcachedStore",
     "memory": "quart_session.stores.memory:MemoryStore",
+    "mongodb": "quart_session.stores.mongodb:MongoDBStore",
     "null": "quart_session.stores.null:NullStore",
     "redis": "quart_session.stores.redis:RedisStore",
     "redis+trio": "quart_session.stores.redis_trio:RedisTrioStore",
     "sqlite": "quart_session.stores.sqlite:SQLiteStore",
 }
-NEEDS_EXTRA = {"memcached": "memcached", "redis": "redis", "redis+trio": "redis-trio"}
+NEEDS_EXTRA = {
+    "memcached": "memcached",
+    "mongodb": "mongodb",
+    "redis": "redis",
+    "redis+trio": "redis-trio",
+}
 
 # By another client where the application runs under Trio.
 UNDER_TRIO = {"redis": "redis+trio"}
-
-# Names that version 3 knew and this one does not have yet.
-NOT_YET = frozenset({"mongodb"})
 
 
 def available() -> list[str]:
@@ -125,11 +128,6 @@ def _cannot_import(name: str, error: ImportError) -> str:
 
 
 def _unknown(name: str) -> str:
-    if name in NOT_YET:
-        return (
-            f"SESSION_TYPE = {name!r}: this version has no {name} store yet, "
-            f"a later one brings it back; until then use one of {_choices()}"
-        )
     close = get_close_matches(name.lower(), available(), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"SESSION_TYPE = {name!r}: expected a Store instance or one of {_choices()}{hint}"

@@ -13,6 +13,7 @@ import aiomcache
 import emcache
 import pytest
 from emcache.protocol import MemcacheAsciiProtocol
+from mongodb_server import MongoDBServer
 from servers import MemcachedServer, RedisServer, memcached_server
 
 from quart_session.stores.base import ANY, Conflict, Expect, Record, Store, Version
@@ -20,6 +21,7 @@ from quart_session.stores.encrypted import EncryptedStore
 from quart_session.stores.filesystem import FilesystemStore
 from quart_session.stores.memcached import MemcachedStore
 from quart_session.stores.memory import MemoryStore
+from quart_session.stores.mongodb import MongoDBStore
 from quart_session.stores.redis import RedisStore
 from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.stores.sqlite import SQLiteStore
@@ -68,6 +70,12 @@ class TestFilesystem(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> FilesystemStore:
         return FilesystemStore(tmp_path / "sessions", timeout=SLOW)
+
+
+class TestMongoDBWithOneConnection(StoreContract):
+    @pytest.fixture
+    def store(self, mongodb_server: MongoDBServer) -> MongoDBStore:
+        return MongoDBStore(mongodb_server.uri + "?maxPoolSize=1", timeout=SLOW)
 
 
 class TestRedis(StoreContract):

@@ -93,11 +93,6 @@ def test_a_misspelt_name_gets_a_suggestion(typed: str, meant: str) -> None:
     assert f"did you mean {meant!r}?" in refusal(typed)
 
 
-@pytest.mark.parametrize("name", ["mongodb"])
-def test_a_store_of_version_3_that_is_not_back_yet_says_so(name: str) -> None:
-    assert f"SESSION_TYPE = {name!r}: this version has no {name} store yet" in refusal(name)
-
-
 def test_a_class_in_place_of_an_instance_gets_a_suggestion() -> None:
     assert "did you mean an instance, MemoryStore()?" in refusal(MemoryStore)
 
@@ -110,6 +105,7 @@ def test_another_kind_of_value_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "library", "extra"),
     [
+        ("mongodb", "quart_session.stores.mongodb", "pymongo", "mongodb"),
         ("redis", "quart_session.stores.redis", "redis.asyncio", "redis"),
         ("redis+trio", "quart_session.stores.redis_trio", "coredis", "redis-trio"),
     ],

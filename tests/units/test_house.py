@@ -20,7 +20,8 @@ FLOORS = [
     {"_hotpath"},
     {"serializer", "cookie", "config", "session", "merge"},
     {"stores.base"},
-    {"stores.filesystem", "stores.encrypted"},
+    {"stores.mongodb_documents"},
+    {"stores.filesystem", "stores.encrypted", "stores.mongodb"},
     {"stores.redis_records", "stores.redis_batches"},
     {"stores.redis_clients"},
     {"remains", "attempts"},
@@ -99,7 +100,7 @@ def test_no_client_library_is_imported_before_its_store_is_used():
     import subprocess
     import sys
 
-    clients = ("coredis", "redis", "trio")
+    clients = ("coredis", "pymongo", "redis", "trio")
     code = f"import sys, quart_session; print([m for m in {clients} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,0 +1,364 @@
+"""Sessions in MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import pymongo
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from quart_session.deadline import Patience, deadline
+from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Record, Store, Version, digest
+from quart_session.stores.mongodb_documents import (
+    LONGEST,
+    VERSION_3,
+    id_of,
+    moment,
+    read,
+    readable,
+    to_text,
+)
+
+if TYPE_CHECKING:
+    from quart_session.config import SessionConfig
+
+T = TypeVar("T")
+Sessions = AsyncCollection[dict[str, Any]]
+Callback = Callable[[dict[str, Any]], object]
+
+logger = logging.getLogger("quart_session")
+
+DEFAULT_URI = "mongodb://localhost:27017"
+DATABASE = "quart_session"
+COLLECTION = "sessions"
+
+# One process is served no faster by more of them; `?maxPoolSize=` in the URI changes it.
+CONNECTIONS = 16
+
+
+class _Client:
+    """What one event loop has."""
+
+    def __init__(self, mongo: AsyncMongoClient[dict[str, Any]], collection: str) -> None:
+        self.mongo = mongo
+        # Ids that are UUIDs are found whatever the client was told about them.
+        options: CodecOptions[dict[str, Any]] = mongo.codec_options.with_options(
+            uuid_representation=UuidRepresentation.STANDARD
+        )
+        database = mongo.get_default_database(default=DATABASE)
+        self.sessions = database.get_collection(collection, codec_options=options)
+        self.turn = asyncio.Semaphore(int(min(mongo.options.pool_options.max_pool_size, 10**6)))
+        self.removes_expired = False
+        self.at_work: set[asyncio.Task[Any]] = set()
+
+    def done(self, work: asyncio.Task[Any]) -> None:
+        self.at_work.discard(work)
+        if not work.cancelled():
+            work.exception()  # now it was looked at, if its caller has gone
+
+
+class MongoDBStore(Store):
+    """Keeps each record as a document, which can be queried and which MongoDB removes in the end.
+
+    A read, a write and a conditional write are one round trip each; a conflict is two.
+    :mod:`quart_session.stores.mongodb_documents` says what a document holds. The clocks of all
+    machines must agree, to the second or so.
+
+    :param uri: ``mongodb://`` or ``mongodb+srv://``, by default the server of this machine. It
+        names the database, by default ``quart_session``, and options of pymongo may follow.
+    :param client: a ``pymongo.AsyncMongoClient`` to use in place of *uri*. It belongs to the one
+        event loop where it is used, and is never closed.
+    :param collection: its name.
+    :param client_kwargs: further arguments of the client that is made.
+    :param set_callback: is called before each write with the document so far, ``{"data": ...}``,
+        and may add fields to it. What it changes in ``data`` changes no session.
+    :param timeout: seconds that a call may take, with all that belongs to it: a new connection, a
+        second attempt. The wait for one of the connections counts only while the server answers
+        nobody, so many callers at once are no outage.
+    :raises ConfigError: *uri*, *client* or *client_kwargs* cannot be used.
+
+    .. versionadded:: 4.0
+    """
+
+    timely: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        client: Any = None,
+        collection: str = COLLECTION,
+        client_kwargs: Mapping[str, Any] | None = None,
+        set_callback: Callback | None = None,
+        timeout: float = 1.0,
+    ) -> None:
+        if client is not None and not isinstance(client, AsyncMongoClient):
+            raise ConfigError(
+                f"SESSION_MONGODB = {type(client).__module__}.{type(client).__qualname__} "
+                "instance: expected a pymongo.AsyncMongoClient"
+            )
+        self._uri = uri or DEFAULT_URI
+        self._client = client
+        self._collection = collection
+        self._client_kwargs = dict(client_kwargs or {})
+        self._callback = set_callback
+        self._timeout = timeout
+        self._patience = Patience(timeout)
+        # An asyncio client works in one event loop only.
+        self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+        if client is None:
+            self._make_client()  # says what is wrong with the URI; connects nowhere
+
+    @classmethod
+    def from_config(cls, config: SessionConfig) -> MongoDBStore:
+        """Use ``SESSION_MONGODB``, else ``SESSION_MONGODB_URI``, else ``SESSION_URI``."""
+        return cls(
+            config.mongodb_uri or config.uri,
+            client=config.mongodb,
+            collection=config.mongodb_collection,
+            client_kwargs=config.mongodb_client_kwargs,
+            set_callback=config.mongodb_set_callback,
+            timeout=config.timeout,
+        )
+
+    @property
+    def backend(self) -> object:
+        """The ``AsyncMongoClient``: the user's, or that of the running event loop, if any."""
+        try:
+            return self._running_client().mongo
+        except StoreError:
+            return self._client
+
+    async def close(self) -> None:
+        try:
+            client = self._clients.pop(asyncio.get_running_loop(), None)
+        except RuntimeError:  # Trio, where nothing can have been opened
+            return
+        if client is not None:
+            await asyncio.gather(*client.at_work, return_exceptions=True)
+            if self._client is None:
+                await client.mongo.close()
+
+    async def get(self, key: str) -> Record | None:
+        async def find(sessions: Sessions, again: bool) -> Record | None:
+            return await _find(sessions, id_of(key))
+
+        return await self._call(find)
+
+    async def set(
+        self, key: str, data: bytes, ttl: float, expected: Expect | Version = ANY
+    ) -> Version | Conflict:
+        where = {"_id": id_of(key)}
+        version = digest(data)
+        document: dict[str, Any] = {"data": readable(data)}
+        if self._callback is not None:
+            self._callback(document)
+            document.pop("_id", None)
+
+        async def write(sessions: Sessions, again: bool) -> Version | Conflict:
+            while True:
+                now = time.time()
+                fields = {
+                    **document,
+                    "bytes": data,
+                    "version": to_text(version),
+                    "expires": moment(now + min(ttl, LONGEST)),
+                }
+                create = isinstance(expected, Expect)
+                try:
+                    result = await sessions.update_one(
+                        where | _condition(expected, now), {"$set": fields}, upsert=create
+                    )
+                    if result.matched_count or result.upserted_id is not None:
+                        return version
+                except DuplicateKeyError:
+                    if not create:  # it is about an index of somebody else
+                        raise
+                found = await _find(sessions, where["_id"])
+                # The first attempt may have written it, and its answer got lost.
+                if again and found is not None and found.version == version:
+                    return version
+                if expected not in (ANY, ABSENT if found is None else found.version):
+                    return Conflict(found)
+
+        return await self._call(write)
+
+    async def delete(self, key: str, expected: Expect | Version = ANY) -> Conflict | None:
+        where = {"_id": id_of(key)}
+
+        async def remove(sessions: Sessions, again: bool) -> Conflict | None:
+            while True:
+                condition = _condition(expected, time.time())
+                result = await sessions.delete_one(where | condition)
+                if result.deleted_count or expected is ANY:
+                    return None
+                found = await _find(sessions, where["_id"])
+                if found is None:
+                    return None
+                if found.version != expected:
+                    return Conflict(found)
+
+        return await self._call(remove)
+
+    async def touch(self, key: str, ttl: float) -> bool:
+        async def extend(sessions: Sessions, again: bool) -> bool:
+            now = time.time()
+            # Version 3 wrote no end of a life.
+            alive = [{"expires": {"$gt": moment(now)}}, {"expires": {"$exists": False}}]
+            result = await sessions.update_one(
+                {"_id": id_of(key), "$or": alive},
+                {"$set": {"expires": moment(now + min(ttl, LONGEST))}},
+            )
+            return result.matched_count > 0
+
+        return await self._call(extend)
+
+    async def _call(self, call: Callable[[Sessions, bool], Awaitable[T]]) -> T:
+        """Make *call* with the collection. All commands leave here.
+
+        It has a second attempt, and is told so, if its connection broke, as connections do that a
+        server or a firewall closed while they were idle.
+        """
+        client = self._running_client()
+        began = time.monotonic()
+        try:
+            async with client.turn, deadline(self._patience.left(began)):
+                # pymongo loses connections when it is cancelled: let it end.
+                work = asyncio.create_task(self._work(client, call))
+                client.at_work.add(work)
+                work.add_done_callback(client.done)
+                answer = await asyncio.shield(work)
+            self._patience.answered()
+            return answer
+        except TimeoutError as error:
+            self._patience.timed_out()
+            raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
+        except ConnectionFailure as error:
+            if isinstance(error, ServerSelectionTimeoutError):
+                self._patience.timed_out()
+            raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
+        except OperationFailure as error:
+            # Its text repeats keys and data.
+            code = (error.details or {}).get("codeName", "no name")
+            raise StoreError(
+                f"{self._name} refused it: {type(error).__name__}, code {error.code} ({code})"
+            ) from None
+        except (PyMongoError, BSONError, OverflowError) as error:
+            # A document that is too large, or a field of the callback that MongoDB cannot hold.
+            raise StoreError(f"{self._name}: {type(error).__name__}") from None
+        except RuntimeError as error:
+            if self._client is None:
+                raise
+            raise StoreError(
+                f"{self._name} was used in another event loop before; it works in one only. "
+                "Make it in the loop that serves, or set SESSION_MONGODB_URI in its place"
+            ) from error
+
+    async def _work(self, client: _Client, call: Callable[[Sessions, bool], Awaitable[T]]) -> T:
+        # By then nobody waits for it any more.
+        with pymongo.timeout(2 * self._timeout):
+            if not client.removes_expired:
+                await self._remove_expired(client)
+            try:
+                return await call(client.sessions, False)
+            except ServerSelectionTimeoutError:
+                raise
+            except AutoReconnect:
+                return await call(client.sessions, True)
+
+    async def _remove_expired(self, client: _Client) -> None:
+        """Let MongoDB remove what has expired."""
+        try:
+            await client.sessions.create_index("expires", expireAfterSeconds=0)
+        except OperationFailure as error:
+            # No reason to fail: a read sees for itself what has expired.
+            logger.warning(
+                "%s does not remove expired sessions, since their index could not be made: code %s",
+                self._name,
+                error.code,
+            )
+        client.removes_expired = True
+
+    @property
+    def _name(self) -> str:
+        """What errors call the server; without user and password."""
+        if self._client is not None:
+            return "the client in SESSION_MONGODB"
+        return f"MongoDB at {urlsplit(self._uri).netloc.rpartition('@')[2]}"
+
+    def _running_client(self) -> _Client:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise StoreError("the mongodb store runs under asyncio; pymongo has no Trio") from error
+        client = self._clients.get(loop)
+        if client is None:
+            # A loop that ended without a call of close() is not kept alive by its client.
+            for other in list(self._clients):
+                if other.is_closed():
+                    self._clients.pop(other, None)
+            client = self._clients[loop] = self._make_client()
+        return client
+
+    def _make_client(self) -> _Client:
+        if self._client is not None:
+            return _Client(self._client, self._collection)
+        milliseconds = self._timeout * 1000
+        defaults: dict[str, Any] = {
+            "maxPoolSize": CONNECTIONS,
+            "maxConnecting": CONNECTIONS,
+            "serverSelectionTimeoutMS": milliseconds,
+            "connectTimeoutMS": milliseconds,
+        }
+        try:
+            named = {name.lower() for name in parse_qs(urlsplit(self._uri).query)}
+            named.update(name.lower() for name in self._client_kwargs)
+            options = {name: value for name, value in defaults.items() if name.lower() not in named}
+            return _Client(
+                AsyncMongoClient(self._uri, **options, **self._client_kwargs), self._collection
+            )
+        except (PyMongoError, ValueError, TypeError):
+            # Their messages may quote the URI, and that may hold a password.
+            raise ConfigError(
+                "SESSION_MONGODB_URI or SESSION_MONGODB_CLIENT_KWARGS cannot be read: expected "
+                "mongodb://host:port/database or mongodb+srv://name/database, with user:password@ "
+                "before the host and pymongo's options after a ? or in the arguments"
+            ) from None
+
+
+def _condition(expected: Expect | Version, now: float) -> dict[str, Any]:
+    """What a document has to be beside its id, so that it is written over or removed."""
+    if expected is ANY:
+        return {}
+    if expected is ABSENT:
+        # Only an expired one; without any, the upsert makes it, and a living one forbids that.
+        return {"expires": {"$lte": moment(now)}}
+    if expected == VERSION_3:
+        return {"version": {"$exists": False}}
+    assert isinstance(expected, bytes)
+    return {"version": to_text(expected), "expires": {"$gt": moment(now)}}
+
+
+async def _find(sessions: Sessions, id: object) -> Record | None:
+    document = await sessions.find_one({"_id": id}, {"data": False})
+    if document is not None and "bytes" not in document:
+        document = await sessions.find_one({"_id": id})  # written by version 3
+    return None if document is None else read(document, time.time())

@@ -1,0 +1,198 @@
+"""MongoDB behind a network that fails, frozen, killed and started again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import pytest
+from mongodb_server import MongoDBServer
+from mongodb_server import mongodb_server as run_mongodb_server
+from tcp_proxy import Proxy
+
+from quart_session.errors import StoreError
+from quart_session.stores.base import ABSENT, Conflict, digest
+from quart_session.stores.mongodb import MongoDBStore
+from quart_session.testing import found, gather, written
+
+pytestmark = pytest.mark.anyio
+
+TIMEOUT = 0.5
+MARGIN = 0.8
+"""What a busy machine may add in a test."""
+
+
+@pytest.fixture
+def key() -> str:
+    return f"test:{uuid4().hex}"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MongoDBServer]:
+    """A server that a test may kill; it keeps on disk whatever it confirmed."""
+    with run_mongodb_server(tmp_path, str(tmp_path / "data.db")) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(mongodb_server: MongoDBServer) -> AsyncIterator[Proxy]:
+    async with Proxy(mongodb_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def store(proxy: Proxy) -> AsyncIterator[MongoDBStore]:
+    store = MongoDBStore(f"mongodb://127.0.0.1:{proxy.port}/shop", timeout=TIMEOUT)
+    yield store
+    proxy.become("pass")
+    await store.close()
+
+
+@pytest.fixture
+async def patient(proxy: Proxy) -> AsyncIterator[MongoDBStore]:
+    """With time for a second attempt: pymongo looks at a server twice a second at most."""
+    store = MongoDBStore(f"mongodb://127.0.0.1:{proxy.port}/shop", timeout=6 * TIMEOUT)
+    yield store
+    await store.close()
+
+
+async def fails_in_time(store: MongoDBStore, key: str, callers: int = 40) -> None:
+    waits: list[float] = []
+
+    async def call(n: int) -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreError) as error:
+            await (store.get(key) if n % 2 else store.set(key, b"lost", 60, digest(b"old")))
+        assert key not in str(error.value)
+        waits.append(time.monotonic() - started)
+
+    await gather(partial(call, n) for n in range(callers))
+    print(f"p100 {max(waits):.3f} s of {len(waits)} calls at {TIMEOUT} s")
+    assert max(waits) < TIMEOUT + MARGIN
+
+
+async def works_again(store: MongoDBStore, key: str, within: float = 2) -> None:
+    """pymongo looks for a server that was away every half second."""
+    with anyio.fail_after(within):
+        while True:
+            try:
+                record = await store.get(key)
+                break
+            except StoreError:
+                await anyio.sleep(0.05)
+    version = written(await store.set(key, b"again", 60, found(record).version))
+    assert found(await store.get(key)).version == version
+
+
+@pytest.mark.parametrize("mode", ["black hole", "half-open"])
+async def test_a_network_that_swallows_everything(
+    store: MongoDBStore, proxy: Proxy, key: str, mode
+) -> None:
+    await store.set(key, b"old", 60)
+    proxy.become(mode)
+    await fails_in_time(store, key)
+    proxy.become("pass")
+    await works_again(store, key)
+
+
+async def test_nobody_listens(store: MongoDBStore, proxy: Proxy, key: str) -> None:
+    await store.set(key, b"old", 60)
+    await proxy.refuse()
+    await fails_in_time(store, key)
+    await proxy.accept()
+    await works_again(store, key)
+
+
+async def test_connections_that_broke_are_no_outage(
+    patient: MongoDBStore, proxy: Proxy, key: str
+) -> None:
+    await patient.set(key, b"old", 60)
+    proxy.reset()
+    assert found(await patient.get(key)).data == b"old"
+    proxy.reset()
+    assert await patient.set(key, b"new", 60, digest(b"old")) == digest(b"new")
+
+
+async def test_a_write_whose_answer_got_lost_knows_itself(
+    patient: MongoDBStore, proxy: Proxy, key: str
+) -> None:
+    await patient.get(key)
+    proxy.lose_reply(key.encode())
+    assert await patient.set(key, b"1", 60, ABSENT) == digest(b"1")
+    proxy.lose_reply(key.encode())
+    assert await patient.set(key, b"2", 60, digest(b"1")) == digest(b"2")
+    assert proxy.replies_lost == 2
+
+
+async def test_a_write_that_another_one_followed_is_a_conflict(
+    patient: MongoDBStore, proxy: Proxy, mongodb_server: MongoDBServer, key: str
+) -> None:
+    await patient.set(key, b"1", 60)
+
+    async def follow() -> None:
+        other = MongoDBStore(mongodb_server.uri)
+        await other.set(key, b"3", 60)
+        await other.close()
+
+    proxy.lose_reply(key.encode(), then=follow)
+    conflict = await patient.set(key, b"2", 60, digest(b"1"))
+    assert isinstance(conflict, Conflict)
+    assert found(conflict.record).data == b"3"
+
+
+async def test_a_slow_server_with_a_queue_before_it_is_no_outage(
+    store: MongoDBStore, proxy: Proxy, key: str
+) -> None:
+    await store.set(key, b"data", 60)
+    proxy.delay = TIMEOUT / 5
+    started = time.monotonic()
+    await gather([partial(store.get, key)] * 200)
+    assert time.monotonic() - started > 1.5 * TIMEOUT
+    proxy.delay = 0
+
+
+async def test_callers_who_leave_harm_nobody(store: MongoDBStore, proxy: Proxy, key: str) -> None:
+    """Disconnects while the server does not answer: their commands end behind them."""
+    await store.set(key, b"data", 60)
+    proxy.become("black hole")
+
+    async def leave() -> None:
+        with anyio.move_on_after(TIMEOUT / 5):
+            await store.get(key)
+
+    await gather([leave] * 40)
+    proxy.become("pass")
+    await works_again(store, key)
+    await gather([partial(store.get, key)] * 100)
+
+
+@pytest.mark.parametrize("what", ["frozen", "killed"])
+async def test_a_server_that_is_away_for_a_while(
+    server: MongoDBServer, key: str, what: str
+) -> None:
+    store = MongoDBStore(server.uri, timeout=TIMEOUT)
+    await store.set(key, b"old", 60)
+    if what == "frozen":
+        server.freeze()
+        await fails_in_time(store, key)
+        server.thaw()
+    else:
+        server.stop(kill=True)
+        await fails_in_time(store, key)
+        server.start()
+    await works_again(store, key)
+    await store.close()
+
+
+async def test_a_server_that_never_was_is_an_error_without_the_password() -> None:
+    store = MongoDBStore("mongodb://u:hunter2@127.0.0.1:9/shop", timeout=TIMEOUT)
+    started = time.monotonic()
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:9") as error:
+        await store.get("key")
+    assert time.monotonic() - started < TIMEOUT + MARGIN
+    assert "hunter2" not in str(error.value)
+    await store.close()
