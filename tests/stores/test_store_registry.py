@@ -84,7 +84,7 @@ def test_files_lie_in_the_instance_folder_unless_told_otherwise() -> None:
 def test_an_unknown_name_is_refused_with_the_choices() -> None:
     message = refusal("dynamodb")
     assert "SESSION_TYPE = 'dynamodb'" in message
-    assert "'filesystem', 'memcached', 'memory', 'null', 'redis', 'redis+trio', 'sqlite'" in message
+    assert "'filesystem', 'memcached', 'memory', 'mongodb', 'null', 'redis'" in message
     assert "did you mean" not in message
 
 

@@ -31,6 +31,8 @@ WRONG = [
     ("SESSION_FILE_MODE", -1),
     ("SESSION_FILE_THRESHOLD", -1),
     ("SESSION_FILE_THRESHOLD", True),
+    ("SESSION_MONGODB_COLLECTION", ""),
+    ("SESSION_MONGODB_SET_CALLBACK", "callback"),
     ("SESSION_KEY_PREFIX", 5),
     ("SESSION_PERMANENT", "false"),
     ("SESSION_EXPLICIT", 1),
@@ -68,9 +70,18 @@ def test_a_wrong_value_is_an_error_that_names_key_value_and_what_is_allowed(key,
     assert str(raised.value).startswith(f"{key} = {value!r} is not allowed: it takes ")
 
 
-@pytest.mark.parametrize("key", ["SESSION_URI", "SESSION_REDIS"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "SESSION_URI",
+        "SESSION_REDIS",
+        "SESSION_MONGODB",
+        "SESSION_MONGODB_URI",
+        "SESSION_MONGODB_CLIENT_KWARGS",
+    ],
+)
 def test_a_wrong_address_is_not_shown_since_it_may_hold_a_password(key):
-    value = "redis://:hunter2@host" if key == "SESSION_REDIS" else b"redis://:hunter2@host"
+    value = b"redis://:hunter2@host" if key.endswith("_URI") else "redis://:hunter2@host"
     with pytest.raises(ConfigError) as raised:
         SessionConfig.from_mapping({key: value})
     assert str(raised.value).startswith(f"{key} = ({type(value).__name__}) is not allowed")
@@ -177,7 +188,6 @@ def test_a_misspelt_key_is_mentioned(caplog):
     ("session_type", "said"),
     [
         ("reddis", "redis"),
-        ("mongodb", "SESSION_TYPE = 'mongodb'"),
         ("nonsense", "sqlite"),
         (object(), "SESSION_TYPE"),
     ],
