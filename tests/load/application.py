@@ -3,10 +3,13 @@
 import os
 
 from quart import Quart, session
+from quart_trio import QuartTrio
 
 from quart_session import Session
 
-app = Quart(__name__, instance_path=os.environ["INSTANCE_PATH"])
+app = (QuartTrio if "UNDER_TRIO" in os.environ else Quart)(
+    __name__, instance_path=os.environ["INSTANCE_PATH"]
+)
 app.config.from_prefixed_env()
 app.secret_key = "a secret key of the tests"
 Session(app)

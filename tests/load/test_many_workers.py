@@ -5,6 +5,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.anyio
 CLIENTS = 200
 REQUESTS = int(os.environ.get("LOAD_REQUESTS", "1000"))
 WORKERS = 4
+HANGING_UP = 20
+"""Clients that break off some of their requests."""
 
 
 @pytest.fixture
@@ -30,16 +33,23 @@ def anyio_backend():
     return "asyncio"
 
 
-@pytest.fixture(params=["hypercorn", "uvicorn"])
-def server(request):
+@pytest.fixture(params=["hypercorn", "hypercorn-trio", "uvicorn"])
+def server(request, monkeypatch):
     """The command line of an ASGI server with several worker processes."""
+    if request.param == "hypercorn-trio":
+        monkeypatch.setenv("UNDER_TRIO", "1")
 
     def server(port):
-        if request.param == "hypercorn":
-            options = ["--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)]
-        else:
-            options = ["--port", str(port), "--workers", str(WORKERS), "--log-level", "warning"]
-        return [sys.executable, "-m", request.param, *options, "application:app"]
+        match request.param:
+            case "uvicorn":
+                options = ["--port", str(port), "--log-level", "warning"]
+            case "hypercorn":
+                options = ["--bind", f"127.0.0.1:{port}"]
+            case _:
+                options = ["--bind", f"127.0.0.1:{port}", "--worker-class", "trio"]
+        name = request.param.partition("-")[0]
+        options += ["--workers", str(WORKERS), "application:app"]
+        return [sys.executable, "-m", name, *options]
 
     return server
 
@@ -122,3 +132,33 @@ async def test_every_count_is_exact_and_no_data_is_mixed_up(url):
         for number in range(CLIENTS):
             clients.start_soon(visit, number, transport)
     assert len(workers) == WORKERS
+
+
+async def test_clients_that_hang_up_harm_nobody(url):
+    """Each one's own session is read by the next request, and has what was confirmed."""
+    hung_up = 0
+
+    async def browse(number):
+        nonlocal hung_up
+        name = f"client-{number}"
+        dice = random.Random(number)
+        async with httpx.AsyncClient() as client:
+            await client.post(f"{url}/count/{name}")  # begins the session
+            confirmed = sent = 1
+            for _ in range(REQUESTS // HANGING_UP):
+                sent += 1
+                with anyio.move_on_after(dice.uniform(0, 0.02)):
+                    response = await client.post(f"{url}/count/{name}")
+                    assert response.status_code == 200
+                    confirmed += 1
+        hung_up += sent - confirmed
+        # The server may still be about to save what it has begun.
+        async with httpx.AsyncClient(cookies=client.cookies) as client:
+            answer = (await client.post(f"{url}/count/{name}")).json()
+            assert answer["owner"] == name
+            assert confirmed < answer["visits"] <= sent + 1
+
+    async with anyio.create_task_group() as clients:
+        for number in range(HANGING_UP):
+            clients.start_soon(browse, number)
+    assert hung_up
