@@ -88,7 +88,7 @@ class RedisTrio:
         *,
         timeout: float = 1.0,
     ) -> None:
-        self._server = _Server(TCPLocation(_text(addr), port), {"password": _text(password)})
+        self._server = Server(TCPLocation(_text(addr), port), {"password": _text(password)})
         self._timeout = timeout
         self._link: trio.lowlevel.RunVar[_Link | None] = trio.lowlevel.RunVar("redis_trio", None)
 
@@ -101,7 +101,7 @@ class RedisTrio:
         .. versionadded:: 4.0
         """
         client = cls(timeout=timeout)
-        client._server = _server(url)
+        client._server = Server.from_url(url)
         return client
 
     async def connect(self) -> Self:
@@ -220,7 +220,7 @@ class RedisTrio:
 class _Link(Hosted):
     """A connection and the task that keeps it."""
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__(self._keep)
         self.connection: _Connection | None = None
         self._server = server
@@ -254,10 +254,33 @@ class _Connection(BaseConnection):
         return f"connection to {self.location}"
 
 
-class _Server(NamedTuple):
+class Server(NamedTuple):
+    """Where a server is, and how to speak to it."""
+
     location: TCPLocation | UnixDomainSocketLocation
     options: dict[str, Any]
     context: ssl.SSLContext | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Server:
+        """:raises ValueError: *url* cannot be read."""
+        parts = urlsplit(url)
+        given = parse_qs(parts.query, keep_blank_values=True)
+        if parts.scheme not in ("redis", "rediss", "unix") or given.keys() - OPTIONS:
+            raise ValueError("not a URL of Redis")
+        pool: ConnectionPool[Any] = ConnectionPool.from_url(url, decode_components=True)
+        if not isinstance(pool.location, TCPLocation | UnixDomainSocketLocation):
+            raise ValueError("no server in the URL")
+        options: dict[str, Any] = {
+            name: value
+            for name, value in pool.connection_kwargs.items()
+            if name in ("client_name", "db", "password", "username")
+        }
+        context = pool.connection_kwargs.get("ssl_context")
+        # The default of redis-py, which coredis does not share.
+        if context is not None and context.verify_mode and "ssl_check_hostname" not in given:
+            context.check_hostname = True
+        return cls(pool.location, options, context)
 
     async def connect(self) -> ByteStream:
         if isinstance(self.location, UnixDomainSocketLocation):
@@ -268,26 +291,6 @@ class _Server(NamedTuple):
         return await anyio.connect_tcp(
             host, port, ssl_context=self.context, tls_standard_compatible=False
         )
-
-
-def _server(url: str) -> _Server:
-    parts = urlsplit(url)
-    given = parse_qs(parts.query, keep_blank_values=True)
-    if parts.scheme not in ("redis", "rediss", "unix") or given.keys() - OPTIONS:
-        raise ValueError("not a URL of Redis")
-    pool: ConnectionPool[Any] = ConnectionPool.from_url(url, decode_components=True)
-    if not isinstance(pool.location, TCPLocation | UnixDomainSocketLocation):
-        raise ValueError("no server in the URL")
-    options: dict[str, Any] = {
-        name: value
-        for name, value in pool.connection_kwargs.items()
-        if name in ("client_name", "db", "password", "username")
-    }
-    context = pool.connection_kwargs.get("ssl_context")
-    # The default of redis-py, which coredis does not share.
-    if context is not None and context.verify_mode and "ssl_check_hostname" not in given:
-        context.check_hostname = True
-    return _Server(pool.location, options, context)
 
 
 def _text(value: bytes | str) -> str:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-import trio
 from coredis import Redis, RedisCluster
-from coredis.commands import CommandRequest
-from coredis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
-from coredis.retry import NoRetryPolicy
-from coredis.typing import Key
+from coredis.exceptions import NoScriptError, RedisError, ResponseError
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.redis_trio import RedisTrio
 from quart_session.redis_trio.client import Call
-from quart_session.redis_trio.hosting import Hosted, patiently
+from quart_session.redis_trio.pooled import PooledClient
 from quart_session.stores.redis_records import RedisRecords, UnknownScript
 
 if TYPE_CHECKING:
@@ -25,12 +19,19 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "redis://localhost:6379"
 
+FORMS = """expected one of
+  redis://host:port/database, rediss:// for TLS, unix:///path/to/socket
+  redis+cluster://host:port,host:port, rediss+cluster://
+  redis+sentinel://host:port,host:port/service/database, rediss+sentinel://
+with user:password@ before the hosts and options such as ?ssl_ca_certs=file behind"""
+
 
 class RedisTrioStore(RedisRecords):
     """What ``RedisStore`` is under asyncio, on the same records. Every call is one round trip.
 
     :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, by default the server of this
-        machine.
+        machine; ``redis+cluster://host,host`` or ``redis+sentinel://host,host/service``, each with
+        ``rediss`` as well.
     :param client: a ``RedisTrio``, ``coredis.Redis`` or ``coredis.RedisCluster`` to use in place
         of *url*. It is never closed; one of coredis that has not been entered is, while the event
         loop runs.
@@ -48,13 +49,13 @@ class RedisTrioStore(RedisRecords):
         self._url = url or DEFAULT_URL
         self._client = client
         self._timeout = timeout
-        self._redis: RedisTrio | _Guest
+        self._redis: RedisTrio | PooledClient
         if client is None:
-            self._redis = _from_url(self._url)
+            self._redis = _for_url(self._url, timeout)
         elif isinstance(client, RedisTrio):
             self._redis = client
         elif isinstance(client, Redis | RedisCluster):
-            self._redis = _Guest(client)
+            self._redis = PooledClient(lambda: client)
         else:
             raise ConfigError(
                 f"SESSION_REDIS = {type(client).__module__}.{type(client).__qualname__} instance: "
@@ -68,7 +69,8 @@ class RedisTrioStore(RedisRecords):
 
     @property
     def backend(self) -> object:
-        """The user's client, else a :class:`quart_session.redis_trio.RedisTrio`."""
+        """The user's client, else a :class:`quart_session.redis_trio.RedisTrio`, or what speaks to
+        a cluster or past sentinels."""
         return self._redis if self._client is None else self._client
 
     async def close(self) -> None:
@@ -108,77 +110,11 @@ class RedisTrioStore(RedisRecords):
         return f"Redis at {parts.scheme}://{address}{parts.path}"
 
 
-class _Guest:
-    """A client of coredis that the user made.
-
-    Its pool loses the place of a connection whose making is cancelled, so commands run in tasks
-    of their own. It does not repeat them by itself, since scripts must know that.
-    """
-
-    def __init__(self, client: Redis[Any] | RedisCluster[Any]) -> None:
-        kind = RedisCluster if isinstance(client, RedisCluster) else Redis
-        self._client: Any = kind(
-            connection_pool=client.connection_pool,  # type: ignore[arg-type]
-            retry_policy=NoRetryPolicy(),
-        )
-        self._pool: Any = client.connection_pool
-        self._entered: trio.lowlevel.RunVar[Hosted | None] = trio.lowlevel.RunVar("coredis", None)
-
-    async def close(self) -> None: ...
-
-    async def ask(self, call: Call, seconds: float) -> Any:
-        return await patiently(seconds, Hosted(partial(self._answer, call)).result)
-
-    async def _answer(self, call: Call, *, task_status: object) -> Any:
-        await self._enter()
-        try:
-            return await self._request(call.command)
-        except ConnectionError as error:
-            if isinstance(self._client, RedisCluster):
-                await self._client.on_retry_error(error)  # looks for the nodes anew
-        call.repeat()
-        return await self._request(call.command)
-
-    def _request(self, command: tuple[Any, ...]) -> CommandRequest[Any]:
-        name, *arguments = command
-        at = 2 if name.startswith("EVAL") else 0
-        arguments[at] = Key(arguments[at])  # tells a cluster's client where to go
-        request: CommandRequest[Any] = self._client.create_request(
-            name.encode(),
-            *arguments,
-            callback=lambda answer: answer,
-            execution_parameters={"decode": False},
-        )
-        return request
-
-    async def _enter(self) -> None:
-        hosted = self._entered.get()
-        if hosted is None or hosted.ended.is_set():
-            try:
-                self._pool.task_group  # noqa: B018
-                return  # the user has entered it
-            except RuntimeError:
-                pass
-            hosted = Hosted(self._stay)
-            self._entered.set(hosted)
-        await hosted.start()
-
-    async def _stay(self, *, task_status: trio.TaskStatus[None]) -> None:
-        async with AsyncExitStack() as stack:
-            if sentinels := getattr(self._pool, "sentinel_manager", None):
-                await stack.enter_async_context(sentinels)
-            await stack.enter_async_context(self._pool)
-            task_status.started()
-            await trio.sleep_forever()
-
-
-def _from_url(url: str) -> RedisTrio:
+def _for_url(url: str, timeout: float) -> RedisTrio | PooledClient:
     try:
-        return RedisTrio.from_url(url)
+        if urlsplit(url).scheme.endswith(("+cluster", "+sentinel")):
+            return PooledClient.from_url(url, timeout=timeout)
+        return RedisTrio.from_url(url, timeout=timeout)
     except (ValueError, OSError):
         # Their messages may quote the URL, and that may hold a password.
-        raise ConfigError(
-            "SESSION_URI cannot be read: expected redis://host:port/database, "
-            "rediss://host:port/database or unix:///path/to/socket, "
-            "with user:password@ before the host and options such as ?ssl_ca_certs=file behind"
-        ) from None
+        raise ConfigError(f"SESSION_URI cannot be read: {FORMS}") from None

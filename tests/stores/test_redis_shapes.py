@@ -23,6 +23,7 @@ from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.base import ABSENT, Conflict
 from quart_session.stores.redis import RIGHTS, RedisStore
 from quart_session.stores.redis_clients import close
+from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.testing import StoreContract, gather
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +96,27 @@ class TestTLS(StoreContract):
     @pytest.fixture
     def store(self, secured: Secured) -> RedisStore:
         return RedisStore(secured.url(), timeout=SLOW)
+
+
+class TestTLSUnderTrio(StoreContract):
+    backends = ("trio",)
+
+    @pytest.fixture
+    def store(self, secured: Secured) -> RedisTrioStore:
+        return RedisTrioStore(secured.url(), timeout=SLOW)
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"host": "127.0.0.1"}, {"ssl_ca_certs": ssl.get_default_verify_paths().cafile}],
+        ids=["another host's", "an unknown CA's"],
+    )
+    async def test_a_wrong_certificate_is_an_error(
+        self, secured: Secured, options: dict[str, Any]
+    ) -> None:
+        store = RedisTrioStore(secured.url(**options), timeout=SLOW)
+        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+            await store.get("key")
+        await store.close()
 
 
 class TestWrongCertificate:

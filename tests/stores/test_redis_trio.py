@@ -16,6 +16,7 @@ import redis
 import trio
 from coredis.connection import TCPLocation
 from redis.asyncio import Redis as AsyncioRedis
+from redis_topologies import Cluster, Watched
 from servers import RedisServer
 from servers import redis_server as run_redis_server
 
@@ -25,9 +26,12 @@ from quart_session.redis_trio.client import RedisTrio as SameRedisTrio
 from quart_session.redis_trio.errors import RedisError, ResponseError, ResponseTypeError
 from quart_session.stores.base import ABSENT, Conflict, digest
 from quart_session.stores.redis_trio import RedisTrioStore
-from quart_session.testing import gather, run_and_cancel
+from quart_session.testing import StoreContract, gather, run_and_cancel
 
 pytestmark = pytest.mark.anyio
+
+# Seconds; none of these tests is about time-outs, and the machine may have other work.
+SLOW = 10
 
 
 @pytest.fixture
@@ -211,9 +215,31 @@ def collected() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.mark.usefixtures("collected")
-# That is what coredis does where it cannot connect.
-@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+def with_a_pool_of_coredis(tests: Any) -> Any:
+    """Where that cannot connect, it leaves something behind without closing it."""
+    ignore = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+    return ignore(pytest.mark.usefixtures("collected")(tests))
+
+
+@with_a_pool_of_coredis
+class TestCluster(StoreContract):
+    backends = ("trio",)
+
+    @pytest.fixture
+    def store(self, redis_cluster: Cluster) -> RedisTrioStore:
+        return RedisTrioStore(redis_cluster.url, timeout=SLOW)
+
+
+@with_a_pool_of_coredis
+class TestSentinel(StoreContract):
+    backends = ("trio",)
+
+    @pytest.fixture
+    def store(self, redis_behind_sentinels: Watched) -> RedisTrioStore:
+        return RedisTrioStore(redis_behind_sentinels.url, timeout=SLOW)
+
+
+@with_a_pool_of_coredis
 class TestClientsOfTheUser:
     async def test_a_redis_trio_is_used_and_not_closed(
         self, redis_server: RedisServer, key: str
@@ -321,6 +347,11 @@ class TestAddresses:
             "redis://user:s3cret@localhost?db=first",
             "redis://user:s3cret@[localhost",
             "redis://",
+            "redis+cluster://user:s3cret@",
+            "redis+cluster://user:s3cret@host:port",
+            "redis+sentinel://user:s3cret@localhost",
+            "redis+sentinel://user:s3cret@localhost/sessions/first",
+            "redis+other://user:s3cret@localhost",
             "rediss://user:s3cret@localhost?ssl_ca_certs=/no/such/file",
         ],
     )

@@ -30,6 +30,7 @@ FLOORS = [
     {"commit"},
     {"redis_trio.hosting"},
     {"redis_trio.client"},
+    {"redis_trio.pooled"},
     {"redis_trio"},
     {
         "stores.memory",
