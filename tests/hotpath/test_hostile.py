@@ -19,6 +19,8 @@ import pytest
 from flask.json.tag import JSONTag
 from growth import PROPORTIONAL, growth
 
+from quart_session._pure.encoding import encode
+from quart_session._pure.registry import Registry
 from quart_session.errors import CodecError
 
 
@@ -168,6 +170,15 @@ def test_nesting_has_a_limit_and_what_is_written_can_be_read(
         pytest.fail("no limit")
     assert deepest is not None
     serializer.loads(deepest)
+
+
+def test_a_part_of_a_document_has_only_the_levels_that_are_left() -> None:
+    value: Any = 1
+    for _ in range(200):
+        value = [value]
+    assert encode(Registry(full=True), value, 500) == b"[" * 200 + b"1" + b"]" * 200
+    with pytest.raises(CodecError, match="nested deeper"):
+        encode(Registry(full=True), value, 501)
 
 
 @pytest.mark.parametrize(
