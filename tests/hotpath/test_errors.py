@@ -27,6 +27,10 @@ class Point:
     x: int
 
 
+class HashableBytes(bytearray):
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
 class FailingItems(dict):
     def items(self) -> Any:
         raise LookupError("secret")
@@ -76,6 +80,11 @@ def refusal(serializer: Any, value: Any) -> str:
         (
             {Point(1): 1},
             "session<key>: object of type Point in a set or a key, "
+            "where it would read back as unhashable",
+        ),
+        (
+            {HashableBytes(b"a")},
+            "session<element>: object of type HashableBytes in a set or a key, "
             "where it would read back as unhashable",
         ),
         ({"k" * 100: Widget()}, f"session['{'k' * 64}'…]: object of type Widget"),

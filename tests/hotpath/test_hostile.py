@@ -83,6 +83,20 @@ def test_a_list_that_changes_while_it_is_written(
         serializer.dumps({"x": container})
 
 
+def test_a_list_that_never_ends(serializer: Any) -> None:
+    container: list[Any] = []
+
+    def act() -> None:
+        assert len(container) < 100
+        container.append(Acting(act))
+
+    act()
+    with pytest.raises(CodecError) as caught:
+        serializer.dumps(container)
+    assert str(caught.value) == f"session: {CHANGED}"
+    assert len(container) == 2
+
+
 class ActingZone(tzinfo):
     """Does something when it is asked for its offset."""
 
