@@ -1,4 +1,5 @@
-"""An application written against version 3.0.0. Run it with a Redis URL; it prints what it saw.
+"""An application written against version 3.0.0. Run it with the URL of a server of Redis or
+memcached; it prints what it saw.
 
 It uses what that version's README shows: a session, the backend as a cache, ``Session(app)`` in
 ``before_serving`` with a client of its own, and the address that the session carries.
@@ -8,8 +9,10 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 from uuid import UUID
 
+from aiomcache import Client
 from markupsafe import Markup
 from quart import Quart, session
 from redis import asyncio as aioredis
@@ -30,15 +33,23 @@ LOGIN = {
 
 def create_app(url: str, settings: dict, own_client: bool) -> Quart:
     app = Quart(__name__)
-    app.config["SESSION_TYPE"] = "redis"
+    server = urlsplit(url)
+    app.config["SESSION_TYPE"] = server.scheme
     app.config.update(settings)
 
     if own_client:
 
         @app.before_serving
         async def setup():
-            app.config["SESSION_REDIS"] = aioredis.from_url(url, decode_responses=True)
+            if server.scheme == "redis":
+                app.config["SESSION_REDIS"] = aioredis.from_url(url, decode_responses=True)
+            else:
+                app.config["SESSION_MEMCACHED"] = Client(server.hostname, server.port)
             Session(app)
+    elif server.scheme == "memcached":
+        app.config["SESSION_MEMCACHED_HOST"] = server.hostname
+        app.config["SESSION_MEMCACHED_PORT"] = server.port
+        Session(app)
     else:
         app.config["SESSION_URI"] = url
         Session(app)
@@ -80,7 +91,7 @@ def create_app(url: str, settings: dict, own_client: bool) -> Quart:
         await cache.set(key="random_key", value="other", expiry=3600)
         other = await cache.get(key="random_key")
         await cache.delete("random_key")
-        return {"all": [before, data, other, await cache.get("random_key")]}
+        return {"all": repr([before, data, other, await cache.get("random_key")])}
 
     @app.route("/logout")
     async def logout():

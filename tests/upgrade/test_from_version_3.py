@@ -1,4 +1,4 @@
-"""The published version 3.0.0, in an environment of its own, beside this one on one Redis."""
+"""The published version 3.0.0, in an environment of its own, beside this one on one server."""
 
 import json
 import os
@@ -18,26 +18,27 @@ TOUR = ["/foo", "/", "/foo", "/login", "/me", "/permanent", "/cache", "/logout",
 @pytest.fixture(scope="session")
 def version_3(request: pytest.FixtureRequest) -> Path:
     """The interpreter of an environment that has Quart-Session 3.0.0, made once."""
-    folder = request.config.cache.mkdir(f"version-3.0.0-on-{sys.version_info.minor}")
+    folder = request.config.cache.mkdir(f"version-3.0.0-and-clients-on-{sys.version_info.minor}")
     python = folder / "bin" / "python"
     complete = folder / "complete"
     if not complete.exists():
         venv.create(folder, with_pip=True, clear=True)
-        packages = ["quart-session==3.0.0", "quart>=0.20", "redis>=5"]
+        packages = ["quart-session==3.0.0", "quart>=0.20", "redis>=5", "aiomcache"]
         command = [python, "-m", "pip", "install", "--quiet", *packages]
         subprocess.run(command, check=True, capture_output=True)
         complete.touch()
     return python
 
 
-@pytest.fixture
-def run(redis_server, version_3, tmp_path):
+@pytest.fixture(params=["redis", "memcached"])
+def run(request, version_3, tmp_path):
     """Let one version of Quart-Session run the application in a process of its own."""
+    url = request.getfixturevalue(f"{request.param}_server").url
 
     def run(version: int, paths: list[str], **order):
         python = version_3 if version == 3 else sys.executable
         result = subprocess.run(
-            [python, APPLICATION, json.dumps({"url": redis_server.url, "paths": paths, **order})],
+            [python, APPLICATION, json.dumps({"url": url, "paths": paths, **order})],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": "" if version == 3 else os.pathsep.join(sys.path)},
             capture_output=True,
@@ -49,7 +50,7 @@ def run(redis_server, version_3, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("own_client", [False, True], ids=["SESSION_URI", "before_serving"])
+@pytest.mark.parametrize("own_client", [False, True], ids=["settings", "before_serving"])
 def test_an_application_of_version_3_runs_unchanged(run, own_client):
     before = run(3, TOUR, own_client=own_client)
     after = run(4, TOUR, own_client=own_client)
