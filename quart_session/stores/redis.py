@@ -12,7 +12,14 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from quart_session.errors import ConfigError, StoreError
-from quart_session.stores.redis_batches import Batches, Call, WayThroughCluster, WayThroughPool
+from quart_session.stores.redis_batches import (
+    Batches,
+    Call,
+    Way,
+    WayBehindSentinels,
+    WayThroughCluster,
+    WayThroughPool,
+)
 from quart_session.stores.redis_clients import (
     client_for,
     close,
@@ -143,11 +150,12 @@ class RedisStore(RedisRecords):
         return client
 
 
-def _way(redis: Redis | RedisCluster) -> WayThroughPool | WayThroughCluster:
+def _way(redis: Redis | RedisCluster) -> Way:
     if isinstance(redis, RedisCluster):
         return WayThroughCluster(redis)
-    behind_sentinels = isinstance(redis.connection_pool, SentinelConnectionPool)
-    return WayThroughPool(redis, patient=behind_sentinels)
+    if isinstance(redis.connection_pool, SentinelConnectionPool):
+        return WayBehindSentinels(redis)
+    return WayThroughPool(redis)
 
 
 def _check(client: object) -> None:

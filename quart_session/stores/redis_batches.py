@@ -186,16 +186,20 @@ class Batches:
 
 
 class WayThroughPool:
-    """To one server, or to the master that sentinels name."""
+    """To one server."""
 
-    def __init__(self, client: Redis, patient: bool) -> None:
+    patient = False
+
+    def __init__(self, client: Redis) -> None:
         self._pool: Any = client.connection_pool
         self.width = min(CONNECTIONS, self._pool.max_connections)
-        self.patient = patient
+
+    async def _connection(self) -> Any:
+        return await self._pool.get_connection(*_NAMELESS)
 
     async def send(self, calls: Sequence[Call]) -> None:
         # Not by way of client.execute_command, which may repeat writes on its own.
-        connection = await self._pool.get_connection(*_NAMELESS)
+        connection = await self._connection()
         try:
             await _mend(connection)
             await connection.send_packed_command(
@@ -214,6 +218,24 @@ class WayThroughPool:
                 raise trouble
         finally:
             await self._pool.release(connection)
+
+
+class WayBehindSentinels(WayThroughPool):
+    """To the master that sentinels name."""
+
+    patient = True
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self._known: list[Any] = self._pool.sentinel_manager.sentinels
+        self._all = tuple(self._known)
+
+    async def _connection(self) -> Any:
+        try:
+            return await super()._connection()
+        finally:
+            # redis-py forgets sentinels for good when several connections ask at once.
+            self._known[:] = dict.fromkeys((*self._known, *self._all))
 
 
 class WayThroughCluster:

@@ -48,6 +48,7 @@ async def test_a_master_that_falls_silent_is_replaced(shop: Shop, servers: Topol
     async with shop.busy():
         master = servers.master_of(shop.key_of(shop.visitors[0]))
         servers.servers[master].freeze()
+        await anyio.sleep(0.2)  # answers that were on their way arrive
         recovery = await shop.until_all_are_served(FAILOVER)
         print(f"{recovery:.1f} s to recover, slowest request {shop.longest:.2f} s")
     servers.servers[master].thaw()

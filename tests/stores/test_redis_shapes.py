@@ -46,6 +46,22 @@ class TestSentinel(StoreContract):
         return RedisStore(redis_behind_sentinels.url, timeout=SLOW)
 
 
+async def test_no_sentinel_is_forgotten_when_many_ask_at_once(
+    redis_behind_sentinels: Watched,
+) -> None:
+    dead = f"127.0.0.1:{free_port()},127.0.0.1:{free_port()},"
+    store = RedisStore(redis_behind_sentinels.url.replace("//", f"//{dead}"), timeout=SLOW)
+    pool = store.backend.connection_pool
+    sentinels = pool.sentinel_manager.sentinels
+    before = set(sentinels)
+    for _ in range(5):
+        await gather([partial(store.get, "key")] * 300)
+        await pool.disconnect()
+    assert len(sentinels) == len(before)
+    assert set(sentinels) == before
+    await store.close()
+
+
 @pytest.fixture(scope="module")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("valkey"), program=get_binary_path()) as server:
