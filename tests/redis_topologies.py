@@ -227,7 +227,7 @@ def redis_behind_sentinels(folder: Path, replicas: int = 2) -> Iterator[Watched]
         servers: list[RedisServer] = []
         for n in range(replicas + 1):
             (folder / str(n)).mkdir()
-            role = ("--replicaof", f"127.0.0.1 {servers[0].port}") if n else ()
+            role = ("--replicaof", "127.0.0.1", str(servers[0].port)) if n else ()
             servers.append(
                 stack.enter_context(
                     redis_server(folder / str(n), "--repl-diskless-sync-delay", "0", *role)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from quart_session.errors import ConfigError, StoreError
@@ -35,6 +36,8 @@ DEFAULT_URL = "redis://localhost:6379"
 
 RIGHTS = "+get +set +del +pexpire +pttl +eval +evalsha"
 """What an ACL has to allow, for keys that begin with ``SESSION_KEY_PREFIX``."""
+
+RIGHTS_IN_CLUSTER = f"{RIGHTS} +cluster|slots +command +asking"
 
 
 class _Client(NamedTuple):
@@ -114,6 +117,12 @@ class RedisStore(RedisRecords):
             raise StoreError(
                 f"{self._name} refused {args[0]}: {type(error).__name__}: {reason}{_hint(reason)}"
             ) from (None if arguments else error)
+        except MasterNotFoundError as error:
+            # It shows the options of each client, which may be secrets.
+            message, _, clients = str(error).partition(" : ")
+            reasons = sorted(set(re.findall(r"> - ([\w:]+)", clients)))
+            reasons = [f"the sentinels: {', '.join(reasons)}"] if reasons else []
+            raise StoreError("; ".join([f"{self._name}: {message}", *reasons])) from None
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
         except RuntimeError as error:

