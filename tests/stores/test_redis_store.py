@@ -384,7 +384,7 @@ class TestOutages:
             async with Redis.from_url(server.url) as admin:
                 await admin.config_set("maxmemory", "1")
             for expected in (None, digest(b"old")):
-                with pytest.raises(StoreError, match="OutOfMemory|OOM"):
+                with pytest.raises(StoreError, match=r"OutOfMemory|OOM"):
                     if expected is None:
                         await store.set(key, b"new", 60)
                     else:
