@@ -1,19 +1,19 @@
 # cython: language_level=3, binding=False, always_allow_keywords=False
-# cython: boundscheck=False, wraparound=False, cdivision=True
+# cython: boundscheck=False, wraparound=False, cdivision=True, warn.multiple_declarators=False
 """The compiled arm of the hot path.
 
 Everything here has a twin in ``quart_session._pure``, which is asked about all that is odd.
 A ``PyObject*`` is a borrowed reference, unless a comment says that it is owned.
 """
 
-import hmac
-import json
-from decimal import Decimal
+import os
+from binascii import a2b_base64
 from uuid import UUID, SafeUUID
 
 from markupsafe import Markup
 
 from quart_session import _pure
+from quart_session._pure import sign_sid, unsign_sid
 
 include "capi.pxi"
 
@@ -86,11 +86,11 @@ cdef class Codec:
 
 cdef inline bytes as_bytes(data):
     """*data* as bytes, or None if it has no bytes or no valid ones."""
-    if isinstance(data, bytes):
+    if type(data) is bytes:
         return data
     if isinstance(data, str):
         try:
             return str.encode(data)
         except UnicodeEncodeError:
             return None
-    return bytes(data) if isinstance(data, (bytearray, memoryview)) else None
+    return bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else None

@@ -9,64 +9,50 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 cdef extern from "Python.h":
     PyTypeObject PyUnicode_Type, PyLong_Type, PyFloat_Type, PyDict_Type, PyList_Type
     PyTypeObject PyTuple_Type, PyBytes_Type
-    PyObject* Py_None
-    PyObject* Py_True
-    PyObject* Py_False
+    PyObject *Py_None, *Py_True, *Py_False
     PyTypeObject* Py_TYPE(PyObject*)
-    void Py_INCREF(PyObject*)
-    void Py_DECREF(PyObject*)
-    void Py_XDECREF(PyObject*)
     PyObject* Py_NewRef(PyObject*)
-    Py_ssize_t PY_SSIZE_T_MAX
-    void* PyMem_Malloc(size_t)
-    void* PyMem_Realloc(void*, size_t)
+    void Py_INCREF(PyObject*), Py_DECREF(PyObject*), Py_XDECREF(PyObject*)
+    void* PyMem_Malloc(size_t), *PyMem_Realloc(void*, size_t)
     void PyMem_Free(void*)
-    PyObject* PyErr_NoMemory()
-    PyObject* PyErr_Occurred()
-    void PyErr_Clear()
+    Py_ssize_t PY_SSIZE_T_MAX
+
+    PyObject *PyErr_NoMemory(), *PyErr_Occurred()
     int PyErr_ExceptionMatches(PyObject*)
-    void PyErr_SetObject(PyObject*, PyObject*)
+    void PyErr_SetObject(PyObject*, PyObject*), PyErr_Clear()
     PyObject* PyObject_CallFunction(PyObject*, const char*, ...)
-    PyObject* PyObject_CallFunctionObjArgs(PyObject*, ...)
     Py_hash_t PyObject_Hash(PyObject*)
 
     PyObject* PyBytes_FromStringAndSize(const char*, Py_ssize_t)
     char* PyBytes_AS_STRING(PyObject*)
     Py_ssize_t PyBytes_GET_SIZE(PyObject*)
+    int PyUnicode_1BYTE_KIND, PyUnicode_2BYTE_KIND
     PyObject* PyUnicode_New(Py_ssize_t, Py_UCS4)
     PyObject* PyUnicode_FromKindAndData(int, const void*, Py_ssize_t)
-    PyObject* PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
-    int PyUnicode_1BYTE_KIND, PyUnicode_2BYTE_KIND, PyUnicode_4BYTE_KIND
+    PyObject* PyUnicode_DecodeUTF16(const char*, Py_ssize_t, const char*, int*)
     long long PyLong_AsLongLongAndOverflow(PyObject*, int*)  # never fails for an exact int
     PyObject* PyLong_FromLongLong(long long)
     double PyFloat_AS_DOUBLE(PyObject*)
     PyObject* PyFloat_FromDouble(double)
-    char* PyOS_double_to_string(double, char, int, int, int*)
     int Py_DTSF_ADD_DOT_0
+    char* PyOS_double_to_string(double, char, int, int, int*)
     double PyOS_string_to_double(const char*, char**, PyObject*)
 
-    PyObject* PyList_New(Py_ssize_t)
-    Py_ssize_t PyList_GET_SIZE(PyObject*)
-    PyObject* PyList_GET_ITEM(PyObject*, Py_ssize_t)
+    PyObject *PyList_New(Py_ssize_t), *PyTuple_New(Py_ssize_t)
     void PyList_SET_ITEM(PyObject*, Py_ssize_t, PyObject*)
-    PyObject* PyTuple_New(Py_ssize_t)
-    Py_ssize_t PyTuple_GET_SIZE(PyObject*)
-    PyObject* PyTuple_GET_ITEM(PyObject*, Py_ssize_t)
     void PyTuple_SET_ITEM(PyObject*, Py_ssize_t, PyObject*)
+    Py_ssize_t PySequence_Fast_GET_SIZE(PyObject*)
+    PyObject* PySequence_Fast_GET_ITEM(PyObject*, Py_ssize_t)
     Py_ssize_t PyDict_GET_SIZE(PyObject*)
     bint PyDict_Next(PyObject*, Py_ssize_t*, PyObject**, PyObject**)
     int PyDict_SetItem(PyObject*, PyObject*, PyObject*)
     PyObject* PyDict_GetItemWithError(PyObject*, PyObject*)
 
 cdef extern from "datetime.h":
-    int PyDateTime_GET_YEAR(PyObject*)
-    int PyDateTime_GET_MONTH(PyObject*)
-    int PyDateTime_GET_DAY(PyObject*)
-    int PyDateTime_DATE_GET_HOUR(PyObject*)
-    int PyDateTime_DATE_GET_MINUTE(PyObject*)
-    int PyDateTime_DATE_GET_SECOND(PyObject*)
-    int PyDateTime_DATE_GET_MICROSECOND(PyObject*)
-    int PyDateTime_DATE_GET_FOLD(PyObject*)
+    int PyDateTime_GET_YEAR(PyObject*), PyDateTime_GET_MONTH(PyObject*)
+    int PyDateTime_GET_DAY(PyObject*), PyDateTime_DATE_GET_HOUR(PyObject*)
+    int PyDateTime_DATE_GET_MINUTE(PyObject*), PyDateTime_DATE_GET_SECOND(PyObject*)
+    int PyDateTime_DATE_GET_MICROSECOND(PyObject*), PyDateTime_DATE_GET_FOLD(PyObject*)
     PyObject* PyDateTime_DATE_GET_TZINFO(PyObject*)
     PyObject* PyDateTime_TimeZone_UTC
 
@@ -74,27 +60,16 @@ cdef extern from "float.h":
     int FLT_EVAL_METHOD
 
 cdef extern from "machine.h":
-    bint unlikely(bint)
-    uint16_t load2(const void*)
     uint32_t load4(const void*)
     uint64_t load8(const void*)
-    uint64_t load8_low_first(const char*)
-    void store2(void*, uint16_t)
-    void store4(void*, uint32_t)
-    void store8(void*, uint64_t)
-    void store8_low_first(char*, uint64_t)
+    void store4(void*, uint32_t), store8(void*, uint64_t)
     uint64_t keep_bytes(uint64_t, int)
     int first_bit(unsigned int)
     bint has_escape8(uint64_t)
-    bint has_stop8(uint64_t)
-    bint has_high_bit(uint64_t)
-    int count_high_bits(uint64_t)
     unsigned int stops16(const char*)
-    int text_ready(PyObject*)
-    bint text_is_compact_ascii(PyObject*)
-    bint text_is_ascii(PyObject*)
+    int text_ready(PyObject*), text_kind(PyObject*)
+    bint text_is_compact_ascii(PyObject*), text_is_ascii(PyObject*)
     Py_ssize_t text_length(PyObject*)
-    int text_kind(PyObject*)
     void* text_data(PyObject*)
     const char* compact_data(PyObject*)
     PyObject* str_new(PyObject*, PyObject*)

@@ -9,50 +9,19 @@
 #define HAS_SSE2 1
 #endif
 
-/* Bytes in words. Every access is by memcpy, so that no alignment matters. */
-
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#define LOW_FIRST 0
-#else
-#define LOW_FIRST 1
+#error "The compiled arm is for machines that keep the lowest byte of a number first."
 #endif
 
-static inline uint16_t load2(const void *p) { uint16_t x; memcpy(&x, p, 2); return x; }
+/* Bytes in words. Every access is by memcpy, so that no alignment matters. */
+
 static inline uint32_t load4(const void *p) { uint32_t x; memcpy(&x, p, 4); return x; }
 static inline uint64_t load8(const void *p) { uint64_t x; memcpy(&x, p, 8); return x; }
-static inline void store2(void *p, uint16_t x) { memcpy(p, &x, 2); }
 static inline void store4(void *p, uint32_t x) { memcpy(p, &x, 4); }
 static inline void store8(void *p, uint64_t x) { memcpy(p, &x, 8); }
 
-/* Eight bytes, the lowest of the number first, whatever this machine's order is. */
-static inline void store8_low_first(char *p, uint64_t x) {
-#if LOW_FIRST
-    store8(p, x);
-#else
-    int i;
-    for (i = 0; i < 8; i++) p[i] = (char)(x >> 8 * i);
-#endif
-}
-
-static inline uint64_t load8_low_first(const char *p) {
-#if LOW_FIRST
-    return load8(p);
-#else
-    uint64_t x = 0;
-    int i;
-    for (i = 0; i < 8; i++) x |= (uint64_t)(unsigned char)p[i] << 8 * i;
-    return x;
-#endif
-}
-
-/* The first n of 8 bytes in memory order, 0 < n < 8, the others zero. */
-static inline uint64_t keep_bytes(uint64_t x, int n) {
-#if LOW_FIRST
-    return x & ~(uint64_t)0 >> (64 - 8 * n);
-#else
-    return x & ~(uint64_t)0 << (64 - 8 * n);
-#endif
-}
+/* The first n of 8 bytes, 0 < n < 8, the others zero. */
+static inline uint64_t keep_bytes(uint64_t x, int n) { return x & ~(uint64_t)0 >> (64 - 8 * n); }
 
 static inline int first_bit(unsigned bits) {
 #if defined(__GNUC__) || defined(__clang__)
@@ -73,22 +42,6 @@ static inline int has_escape8(uint64_t x) {
              & 0x80 * ones) != 0);
 }
 
-/* Whether one of any 8 bytes is of these. */
-static inline int has_stop8(uint64_t x) {
-    const uint64_t ones = 0x0101010101010101u;
-    uint64_t quote = x ^ 0x22 * ones, slash = x ^ 0x5C * ones;
-    return ((((x - 0x20 * ones) & ~x) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash))
-            & 0x80 * ones) != 0;
-}
-
-static inline int has_high_bit(uint64_t x) { return (x & 0x8080808080808080u) != 0; }
-
-/* In how many of 8 bytes the high bit is set. */
-static inline int count_high_bits(uint64_t x) {
-    const uint64_t ones = 0x0101010101010101u;
-    return (int)(((x >> 7 & ones) * ones) >> 56);
-}
-
 /* One bit for each of 16 bytes that is of these or beyond ASCII. */
 static inline unsigned stops16(const char *p) {
 #ifdef HAS_SSE2
@@ -100,7 +53,7 @@ static inline unsigned stops16(const char *p) {
 #else
     uint64_t a = load8(p), b = load8(p + 8);
     unsigned bits = 0, i;
-    if (!has_escape8(a) && !has_escape8(b) && !has_high_bit(a | b)) return 0;
+    if (!has_escape8(a) && !has_escape8(b) && !((a | b) & 0x8080808080808080u)) return 0;
     for (i = 0; i < 16; i++) {
         unsigned char c = (unsigned char)p[i];
         bits |= (unsigned)(c < 0x20 || c == '"' || c == '\\' || c >= 0x80) << i;
@@ -159,8 +112,8 @@ static inline int int_to_16(PyObject *value, unsigned char *bytes) {
     const digit *d = ((PyLongObject *)value)->long_value.ob_digit;
     uintptr_t tag = ((PyLongObject *)value)->long_value.lv_tag;
     if (tag >> 3 == 5 && (tag & 3) == 0 && d[4] <= 0xFF) {
-        store8_low_first((char *)bytes, d[0] | (uint64_t)d[1] << 30 | (uint64_t)d[2] << 60);
-        store8_low_first((char *)bytes + 8, d[2] >> 4 | (uint64_t)d[3] << 26 | (uint64_t)d[4] << 56);
+        store8(bytes, d[0] | (uint64_t)d[1] << 30 | (uint64_t)d[2] << 60);
+        store8(bytes + 8, d[2] >> 4 | (uint64_t)d[3] << 26 | (uint64_t)d[4] << 56);
         return 1;
     }
 #endif

@@ -16,6 +16,7 @@ cdef struct Reader:
     PyObject** values  # owned: what was read and is not in a container yet
     Py_ssize_t n
     Py_ssize_t room
+    uint16_t* units  # where odd strings are decoded; NULL before the first one
 
 # A stack of the usual size that no call is using.
 cdef PyObject** spare_values = NULL
@@ -29,6 +30,7 @@ cdef PyObject* read_document(Reader* r, const char* p) noexcept:
     cdef PyObject* value = NULL
     r.depth = 0
     r.n = 0
+    r.units = NULL
     r.room = USUAL_VALUES
     r.values = spare_values
     spare_values = NULL
@@ -41,6 +43,7 @@ cdef PyObject* read_document(Reader* r, const char* p) noexcept:
         r.n = 0
         value = r.values[0]
     drop(r, 0)
+    PyMem_Free(r.units)
     if spare_values is NULL and r.room == USUAL_VALUES:
         spare_values = r.values
     else:
@@ -78,22 +81,21 @@ cdef bint more_room(Reader* r) noexcept:
 
 
 cdef inline const char* past_space(const char* p) noexcept:
-    while p[0] == c" " or p[0] == c"\n" or p[0] == c"\r" or p[0] == c"\t":
+    while p[0] <= c" " and (p[0] == c" " or p[0] == c"\n" or p[0] == c"\r" or p[0] == c"\t"):
         p += 1
     return p
 
 
 cdef const char* read_value(Reader* r, const char* p) noexcept:
-    cdef char c = p[0]
-    if c <= c" ":
-        p = past_space(p)
-        c = p[0]
+    cdef char c
+    p = past_space(p)
+    c = p[0]
     if c == c'"':
         return read_text(r, p + 1)
     if c == c"{":
         return read_braces(r, p)
     if c == c"[":
-        return read_list(r, p + 1)
+        return read_items(r, p + 1, False)
     if c == c"-" or is_digit(c):
         return read_number(r, p)
     return read_word(r, p)
@@ -110,8 +112,10 @@ cdef const char* read_word(Reader* r, const char* p) noexcept:
     return NULL
 
 
-cdef const char* read_items(Reader* r, const char* p) noexcept:
-    """The items of an array, and its closing bracket."""
+cdef const char* read_items(Reader* r, const char* p, bint as_tuple) noexcept:
+    """The items of an array, and its closing bracket; that of the tag as well for a tuple."""
+    cdef Py_ssize_t base = r.n, i
+    cdef PyObject* made
     r.depth += 1
     if r.depth > DEEPEST:
         return NULL
@@ -122,44 +126,24 @@ cdef const char* read_items(Reader* r, const char* p) noexcept:
             p = read_value(r, p + 1)
             if p is NULL:
                 return NULL
-            if p[0] <= c" ":
-                p = past_space(p)
+            p = past_space(p)
             if p[0] == c"]":
                 break
             if p[0] != c",":
                 return NULL
     r.depth -= 1
-    return p + 1
-
-
-cdef const char* read_list(Reader* r, const char* p) noexcept:
-    cdef Py_ssize_t base = r.n, i
-    cdef PyObject* made
-    p = read_items(r, p)
-    if p is NULL:
+    if as_tuple and p[1] != c"}":
         return NULL
-    made = PyList_New(r.n - base)
+    made = PyTuple_New(r.n - base) if as_tuple else PyList_New(r.n - base)
     if made is NULL:
         return NULL
     for i in range(base, r.n):
-        PyList_SET_ITEM(made, i - base, r.values[i])
+        if as_tuple:
+            PyTuple_SET_ITEM(made, i - base, r.values[i])
+        else:
+            PyList_SET_ITEM(made, i - base, r.values[i])
     r.n = base
-    return put(r, p, made)
-
-
-cdef const char* read_tuple(Reader* r, const char* p) noexcept:
-    cdef Py_ssize_t base = r.n, i
-    cdef PyObject* made
-    p = read_items(r, p)
-    if p is NULL or p[0] != c"}":
-        return NULL
-    made = PyTuple_New(r.n - base)
-    if made is NULL:
-        return NULL
-    for i in range(base, r.n):
-        PyTuple_SET_ITEM(made, i - base, r.values[i])
-    r.n = base
-    return put(r, p + 1, made)
+    return put(r, p + 1 + as_tuple, made)
 
 
 cdef const char* read_braces(Reader* r, const char* p) noexcept:
@@ -168,7 +152,7 @@ cdef const char* read_braces(Reader* r, const char* p) noexcept:
     cdef const char* behind = p
     if p[1] == c'"' and p[2] == c" " and r.shortcuts:
         if p[3] == c"t" and r.end - p > 7 and memcmp(p, b'{" t":[', 7) == 0:
-            return read_tuple(r, p + 7)
+            return read_items(r, p + 7, True)
         behind = read_shortcut(r, p)
         if behind != p:
             return behind
@@ -183,22 +167,18 @@ cdef const char* read_braces(Reader* r, const char* p) noexcept:
             p = read_key(r, p + 1)
             if p is NULL:
                 return NULL
+            p = past_space(p)
             if p[0] != c":":
-                p = past_space(p)
-                if p[0] != c":":
-                    return NULL
+                return NULL
             p = read_value(r, p + 1)
             if p is NULL:
                 return NULL
-            if p[0] <= c" ":
-                p = past_space(p)
+            p = past_space(p)
             if p[0] == c"}":
                 break
             if p[0] != c",":
                 return NULL
-            p += 1
-            if p[0] <= c" ":
-                p = past_space(p)
+            p = past_space(p + 1)
     r.depth -= 1
     return close_object(r, p + 1, base)
 
@@ -236,9 +216,7 @@ cdef const char* untag(Reader* r, const char* p, Py_ssize_t base, PyObject* tag)
     """Put what *tag* makes of the body, the last value, in the place of both from *base* on."""
     cdef PyObject* value
     Py_INCREF(tag)
-    value = PyObject_CallFunctionObjArgs(
-        <PyObject*>restore, tag, r.values[base + 1], <PyObject*>NULL
-    )
+    value = PyObject_CallFunction(<PyObject*>restore, b"OO", tag, r.values[base + 1])
     Py_DECREF(tag)
     if value is NULL and PyErr_ExceptionMatches(<PyObject*>Malformed):
         PyErr_Clear()

@@ -5,10 +5,6 @@
 # what its tag makes of the body.
 
 cdef object safe_unknown = SafeUUID.unknown
-cdef int8_t BASE64_VALUE[256]
-memset(BASE64_VALUE, -1, 256)
-for _c in range(64):
-    BASE64_VALUE[<unsigned char>BASE64[_c]] = _c
 
 
 cdef inline const char* read_shortcut(Reader* r, const char* p) noexcept:
@@ -69,40 +65,16 @@ cdef const char* read_markup(Reader* r, const char* p) noexcept:
 
 
 cdef const char* read_bytes(Reader* r, const char* p) noexcept:
-    cdef const char* end = p + 7
-    cdef Py_ssize_t n
-    cdef int padding = 0, a, b, c, d
+    cdef const char* end
     cdef PyObject* value
-    cdef uint8_t* to
     if r.end - p < 9 or memcmp(p, b'{" b":"', 7):
         return p
-    while BASE64_VALUE[<unsigned char>end[0]] >= 0:
-        end += 1
-    n = end - p - 7
-    while end[0] == c"=" and padding < 2:
-        end += 1
-        padding += 1
-    if end[0] != c'"' or end[1] != c"}" or (n + padding) % 4 != 0:
+    end = past_plain(p + 7, r.end)
+    if end[0] != c'"' or end[1] != c"}":
         return p
-    p += 7
-    n = (n + padding) // 4 * 3 - padding
-    value = PyBytes_FromStringAndSize(NULL, n)
-    if value is NULL:
-        return NULL
-    to = <uint8_t*>PyBytes_AS_STRING(value)
-    while n > 0:
-        a = BASE64_VALUE[<unsigned char>p[0]]
-        b = BASE64_VALUE[<unsigned char>p[1]]
-        c = BASE64_VALUE[<unsigned char>p[2]]
-        d = BASE64_VALUE[<unsigned char>p[3]]
-        to[0] = <uint8_t>(a << 2 | b >> 4)
-        if n > 1:
-            to[1] = <uint8_t>((b & 15) << 4 | c >> 2)
-        if n > 2:
-            to[2] = <uint8_t>((c & 3) << 6 | d)
-        to += 3
-        p += 4
-        n -= 3
+    value = PyObject_CallFunction(<PyObject*>a2b_base64, b"y#", p + 7, end - p - 7)
+    if value is NULL and PyErr_ExceptionMatches(<PyObject*>ValueError):
+        PyErr_Clear()
     return put(r, end + 2, value)
 
 

@@ -1,11 +1,14 @@
 # Writing, first part: one value and all that it holds, in one pass into one buffer.
 #
 # A function that writes is given the place to write at, and returns the place behind what it
-# wrote, or NULL with an exception pending. ROOM bytes are free wherever a value begins. What is
-# not written here is odd, and the pure arm writes it, with all that is in it.
+# wrote, or NULL with an exception pending. What is not written here is odd, and the pure arm
+# writes it, with all that is in it.
+#
+# ROOM bytes are free where a container or one of its items begins. What writes as many bytes as
+# its value has makes room for these, and leaves ROOM free less a quote. So nothing else looks.
 
 cdef enum:
-    ROOM = 128  # for a comma, a short key, a colon and any value of limited size
+    ROOM = 128  # for brackets, a short key, a colon, any value of limited size and a comma
     USUAL_SIZE = 65536
     DEEPEST = 64  # brackets open at once; what is deeper is odd
 
@@ -28,8 +31,7 @@ cdef char* spare_buffer = NULL
 
 cdef object encode = _pure.encode, Refused = _pure.Refused, CHANGED = _pure.CHANGED
 
-
-
+# Any dict will do to see whether the tables of dicts are what next_item() thinks.
 cdef dict _sample = {"key": None}
 probe_keys(<PyObject*>_sample, <PyObject*>"key", Py_None)
 
@@ -107,9 +109,9 @@ cdef struct Way:
 # How values of the rarer types are written, the commoner ones first.
 cdef Way WAYS[8]
 WAYS[0] = Way(&PyDict_Type, write_dict)
-WAYS[1] = Way(&PyList_Type, write_list)
+WAYS[1] = Way(&PyList_Type, write_items)
 WAYS[2] = Way(&PyFloat_Type, write_float)
-WAYS[3] = Way(&PyTuple_Type, write_tuple)
+WAYS[3] = Way(&PyTuple_Type, write_items)
 WAYS[4] = Way(<PyTypeObject*>UUID, write_uuid)
 WAYS[5] = Way(datetime_type(), write_datetime)
 WAYS[6] = Way(<PyTypeObject*>Markup, write_markup)
@@ -165,6 +167,9 @@ cdef char* write_dict(Writer* w, char* p, PyObject* mapping) noexcept:
     cdef PyObject* item
     if w.depth == DEEPEST or not has_plain_keys(w, mapping):
         return write_odd(w, p, mapping)
+    p = reserve(w, p, 0)
+    if p is NULL:
+        return NULL
     w.depth += 1
     Py_INCREF(mapping)
     p[0] = c"{"
@@ -180,7 +185,10 @@ cdef char* write_dict(Writer* w, char* p, PyObject* mapping) noexcept:
         p[0] = c":"
         p = write_value(w, p + 1, item)
         if p is NULL:
-            refused_at_key(w, mapping, position)
+            # Python code may have run. If it changed the dict, this is another key, or none.
+            position -= 1
+            if PyDict_Next(mapping, &position, &key, &item):
+                note(w, key, 0)
             break
         if PyDict_GET_SIZE(mapping) != size:
             p = changed()
@@ -226,20 +234,25 @@ cdef inline bint starts_with_space(PyObject* text) noexcept:
     return text_is_compact_ascii(text) and compact_data(text)[0] == c" "
 
 
-cdef char* write_list(Writer* w, char* p, PyObject* items) noexcept:
-    cdef Py_ssize_t size = PyList_GET_SIZE(items), i
-    if w.depth == DEEPEST:
+cdef char* write_items(Writer* w, char* p, PyObject* items) noexcept:
+    """A list or a tuple."""
+    cdef Py_ssize_t size = PySequence_Fast_GET_SIZE(items), i
+    cdef bint is_tuple = Py_TYPE(items) == &PyTuple_Type
+    if w.depth + is_tuple >= DEEPEST:
         return write_odd(w, p, items)
-    w.depth += 1
+    p = reserve(w, p, 0)
+    if p is NULL:
+        return NULL
+    w.depth += 1 + is_tuple
     Py_INCREF(items)
-    p[0] = c"["
-    p += 1
+    memcpy(p, b'{" t":[' if is_tuple else b"[......", 7)
+    p += 7 if is_tuple else 1
     for i in range(size):
-        p = write_value(w, p, PyList_GET_ITEM(items, i))
+        p = write_value(w, p, PySequence_Fast_GET_ITEM(items, i))
         if p is NULL:
-            refused_at_index(w, i)
+            note(w, NULL, i)
             break
-        if PyList_GET_SIZE(items) != size:
+        if PySequence_Fast_GET_SIZE(items) != size:
             p = changed()
             break
         p[0] = c","
@@ -247,31 +260,9 @@ cdef char* write_list(Writer* w, char* p, PyObject* items) noexcept:
         if p is NULL:
             break
     Py_DECREF(items)
-    w.depth -= 1
-    return close(p, c"]", size)
-
-
-cdef char* write_tuple(Writer* w, char* p, PyObject* items) noexcept:
-    cdef Py_ssize_t size = PyTuple_GET_SIZE(items), i
-    if w.depth >= DEEPEST - 1:
-        return write_odd(w, p, items)
-    w.depth += 2
-    Py_INCREF(items)
-    memcpy(p, b'{" t":[', 7)
-    p += 7
-    for i in range(size):
-        p = write_value(w, p, PyTuple_GET_ITEM(items, i))
-        if p is NULL:
-            refused_at_index(w, i)
-            break
-        p[0] = c","
-        p = reserve(w, p + 1, 0)
-        if p is NULL:
-            break
-    Py_DECREF(items)
-    w.depth -= 2
+    w.depth -= 1 + is_tuple
     p = close(p, c"]", size)
-    return close(p, c"}", 0)
+    return close(p, c"}", 0) if is_tuple else p
 
 
 cdef char* changed() noexcept:
@@ -279,18 +270,8 @@ cdef char* changed() noexcept:
     return NULL
 
 
-cdef void refused_at_key(Writer* w, PyObject* mapping, Py_ssize_t position) noexcept:
-    """Note the key before *position*. It may be another one, or none, in a dict that changed."""
-    cdef PyObject* key = NULL
-    cdef PyObject* item
-    position -= 1
-    if PyDict_Next(mapping, &position, &key, &item):
-        Py_INCREF(key)
-        w.path[w.steps].key = key
-        w.steps += 1
-
-
-cdef void refused_at_index(Writer* w, Py_ssize_t index) noexcept:
-    w.path[w.steps].key = NULL
+cdef void note(Writer* w, PyObject* key, Py_ssize_t index) noexcept:
+    """Note a step of the path to the value that was refused: a key, or the index if it is NULL."""
+    w.path[w.steps].key = NULL if key is NULL else Py_NewRef(key)
     w.path[w.steps].index = index
     w.steps += 1

@@ -63,10 +63,10 @@ cdef char* write_float(Writer* w, char* p, PyObject* value) noexcept:
     if bits >> 63:
         v = -v
     if FLT_EVAL_METHOD != 0 or not (1e-4 <= v < 1e9 or v == 0):
-        return write_any_float(w, p, PyFloat_AS_DOUBLE(value))
+        return write_any_float(w, p, value)
     whole = <uint64_t>(v * 1e6 + 0.5)
     if <double>whole / 1e6 != v:
-        return write_any_float(w, p, PyFloat_AS_DOUBLE(value))
+        return write_any_float(w, p, value)
     if bits >> 63:
         p[0] = c"-"
         p += 1
@@ -81,21 +81,18 @@ cdef char* write_float(Writer* w, char* p, PyObject* value) noexcept:
     return p + 1 + places
 
 
-cdef char* write_any_float(Writer* w, char* p, double v) noexcept:
+cdef char* write_any_float(Writer* w, char* p, PyObject* value) noexcept:
+    """The same by Python's own conversion."""
+    cdef double v = PyFloat_AS_DOUBLE(value)
     cdef char* text
+    cdef size_t n
     if v - v != 0:
-        if v != v:
-            memcpy(p, b"NaN", 3)
-            return p + 3
-        if v < 0:
-            p[0] = c"-"
-            p += 1
-        memcpy(p, b"Infinity", 8)
-        return p + 8
+        return write_odd(w, p, value)  # infinite, or no number
     text = PyOS_double_to_string(v, c"r", 0, Py_DTSF_ADD_DOT_0, NULL)
     if text is NULL:
         return NULL
     # At most 24 bytes: a sign, 17 digits, a point, "e-308".
-    p = <char*>memcpy(p, text, strlen(text)) + strlen(text)
+    n = strlen(text)
+    memcpy(p, text, n)
     PyMem_Free(text)
-    return p
+    return p + n

@@ -21,29 +21,21 @@ cdef inline char* write_text(Writer* w, char* p, PyObject* text) noexcept:
     n = text_length(text)
     source = compact_data(text)
     # In two pieces that may overlap.
-    if n > 16 or n < 2:
-        return write_ascii(w, p, source, n)
-    if n >= 8:
+    if 8 <= n <= 16:
         first = load8(source)
         last = load8(source + n - 8)
         store8(p + 1, first)
         store8(p + n - 7, last)
-    elif n >= 4:
+        first = first if has_escape8(first) else last
+    elif 4 <= n < 8:
         first = load4(source)
         last = load4(source + n - 4)
         store4(p + 1, <uint32_t>first)
         store4(p + n - 3, <uint32_t>last)
-        first = first << 32 | last
-        last = first
+        first |= last << 32
     else:
-        first = load2(source)
-        last = load2(source + n - 2)
-        store2(p + 1, <uint16_t>first)
-        store2(p + n - 1, <uint16_t>last)
-        first = first << 16 | last
-        first |= first << 32
-        last = first
-    if unlikely(has_escape8(first) or has_escape8(last)):
+        return write_ascii(w, p, source, n)
+    if has_escape8(first):
         return write_ascii(w, p, source, n)
     p[0] = c'"'
     p[n + 1] = c'"'
@@ -52,45 +44,20 @@ cdef inline char* write_text(Writer* w, char* p, PyObject* text) noexcept:
 
 cdef char* write_ascii(Writer* w, char* p, const char* source, Py_ssize_t n) noexcept:
     """ASCII text of any length with its quotes."""
-    p = reserve(w, p, n)
-    if p is NULL:
-        return NULL
     p[0] = c'"'
     p += 1
-    if n >= 16:
-        while n >= 16:
-            if stops16(source):
-                return write_escaped(w, p, source, n)
-            memcpy(p, source, 16)
-            p += 16
-            source += 16
-            n -= 16
-        # The last 16 bytes once more, overlapping what is clean and written already.
-        if stops16(source + n - 16):
-            return write_escaped(w, p, source, n)
-        memcpy(p + n - 16, source + n - 16, 16)
-        p += n
-        p[0] = c'"'
-        return p + 1
-    return write_escaped(w, p, source, n)
-
-
-cdef char* write_escaped(Writer* w, char* p, const char* source, Py_ssize_t n) noexcept:
-    """The rest of an ASCII string in which something may need an escape."""
-    cdef int i
-    cdef uint64_t eight
     while n > 0:
         p = reserve(w, p, n)
         if p is NULL:
             return NULL
-        if n >= 8:
-            eight = load8(source)
-            if not has_escape8(eight):
-                store8(p, eight)
-                p += 8
-            else:
-                for i in range(8):
-                    p = write_low(p, <unsigned char>source[i])
+        if n >= 16 and not stops16(source):
+            memcpy(p, source, 16)
+            p += 16
+            source += 16
+            n -= 16
+        elif n >= 8 and not has_escape8(load8(source)):
+            store8(p, load8(source))
+            p += 8
             source += 8
             n -= 8
         else:
@@ -190,16 +157,16 @@ cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n) noexcep
         if c < 0x80:
             p = write_low(p, c)
         elif Unit is uint8_t or c < 0x800:
-            store8_low_first(p, 0x80C0 | c >> 6 | (c & 0x3F) << 8)
+            store8(p, 0x80C0 | c >> 6 | (c & 0x3F) << 8)
             p += 2
         elif Unit is uint16_t or c < 0x10000:
             if c >> 11 == 0x1B:
                 p = write_unit(p, c)  # a lone surrogate: UTF-8 has no form for it
             else:
-                store8_low_first(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16)
+                store8(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16)
                 p += 3
         else:
-            store8_low_first(
+            store8(
                 p,
                 <uint32_t>0x808080F0 | c >> 18 | (c >> 12 & 0x3F) << 8 | (c >> 6 & 0x3F) << 16
                 | (c & 0x3F) << 24,
@@ -240,7 +207,7 @@ cdef inline char* write_four_by_three(char* p, uint64_t four) noexcept:
         two = 0x8080E0 * both | two >> 12 & 0xF * both | (two & 0xFC0 * both) << 2 | (
             two & 0x3F * both
         ) << 16
-        store8_low_first(p, two)
+        store8(p, two)
         p += 6
         four >>= 32
     return p

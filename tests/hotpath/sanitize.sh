@@ -17,7 +17,7 @@ CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitiz
     LDFLAGS="-fsanitize=address,undefined" \
     "$python" setup.py --quiet build_ext --inplace
 # The allocator of Python keeps freed memory out of the sanitizer's sight.
-export PYTHONMALLOC=malloc PYTHONPATH="$work" QUART_SESSION_SANITIZED=1
+export PYTHONMALLOC=malloc PYTHONPATH="$work:$work/tests" QUART_SESSION_SANITIZED=1
 # What Python itself does not free at its end is no leak of this extension; memory.py looks for those.
 export ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"

@@ -219,6 +219,39 @@ def test_a_tag_at_the_limit_is_refused_or_can_be_read(serializer: Any, tagged: A
         serializer.loads(document)
 
 
+def nested(depth: int) -> Any:
+    """Short keys, many of them open at once."""
+    value: Any = fuzzing.uuid.UUID(int=5)
+    for _ in range(depth):
+        value = {"sixteen letters.": (value,)}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(nested(depth) for depth in (0, 1, 5, 20, 40)),
+        [[[[[[{}]]]]]],
+        *("x" * n for n in (15, 16, 17, 40)),
+        "漢" * 5,
+        "é" * 40,
+        "\x01" * 20,
+        b"x" * 50,
+        {"k" * 100: -(2**62)},
+        fuzzing.datetime(2024, 1, 1, 1, 1, 1, 5, fuzzing.UTC),
+        fuzzing.Point(1, 2),
+        0.1 + 0.2,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_document_may_outgrow_its_buffer_at_any_place(serializer: Any, value: Any) -> None:
+    """It is of 64 KB. Only a sanitizer sees every write behind its end."""
+    document = serializer.dumps(value)
+    for before in range((1 << 16) - len(document) - 140, 1 << 16):
+        text = "x" * before
+        assert serializer.dumps([text, value]) == b'["%s",%s]' % (text.encode(), document)
+
+
 def test_what_contains_itself_is_refused(serializer: Any) -> None:
     loop: list[Any] = []
     loop.append({"x": (loop,)})
