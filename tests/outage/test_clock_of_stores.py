@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -19,6 +21,7 @@ from tcp_proxy import Proxy
 from wire import LOAD, SAVE, on
 
 from quart_session.errors import StoreError
+from quart_session.stores import sqlite_file
 from quart_session.stores.base import ABSENT, Store, digest
 from quart_session.stores.filesystem import THREADS, FilesystemStore
 from quart_session.stores.memcached import MemcachedStore
@@ -100,13 +103,30 @@ class TestLoad:
         await redis.close()
 
     @both
-    async def test_a_queue_of_writers_is_no_outage(self, sqlite: SQLiteStore, key: str) -> None:
-        def write(db: sqlite3.Connection) -> None:
-            time.sleep(TIMEOUT / 10)
-
-        started = time.monotonic()
-        await gather([partial(sqlite._query, sqlite._writes, write)] * 30)
-        assert time.monotonic() - started > 2 * TIMEOUT
+    async def test_a_file_that_others_write_all_the_time_is_no_outage(
+        self, sqlite: SQLiteStore, key: str
+    ) -> None:
+        await sqlite.set(key, b"data", 60)
+        program = """
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
+print("ready", flush=True)
+while True:
+    db.execute("BEGIN IMMEDIATE")
+    time.sleep(0.003)
+    db.execute("COMMIT")
+    time.sleep(0.001)
+"""
+        command = [sys.executable, "-c", program, sqlite.path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as other:  # noqa: ASYNC220
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"ready\n"
+            try:
+                started = time.monotonic()
+                while time.monotonic() < started + 3 * TIMEOUT:
+                    await gather(partial(sqlite.set, f"{key}:{n}", b"data", 60) for n in range(30))
+            finally:
+                other.kill()
 
     @both
     async def test_a_queue_before_a_slow_disk_is_no_outage(
@@ -218,23 +238,31 @@ class TestOutage:
         assert max(waits) < TIMEOUT + MARGIN
         assert await sqlite.set(key, b"new", 60) == digest(b"new")
 
-    async def test_a_disk_that_hangs_is_an_error_in_time(
-        self, sqlite: SQLiteStore, key: str
+    @pytest.mark.parametrize("operation", ["get", "set"])
+    async def test_a_disk_that_hangs_when_the_file_is_opened_is_an_error_in_time(
+        self, sqlite: SQLiteStore, key: str, monkeypatch: pytest.MonkeyPatch, operation: str
     ) -> None:
-        def hang(db: sqlite3.Connection) -> None:
-            time.sleep(4 * TIMEOUT)
-
         await sqlite.set(key, b"data", 60)
+        await sqlite.close()
+        connect = sqlite_file._connect
+
+        def hang(path: Path, schema: str) -> sqlite3.Connection:
+            time.sleep(4 * TIMEOUT)
+            return connect(path, schema)
+
+        monkeypatch.setattr(sqlite_file, "_connect", hang)
+        calls = {"get": partial(sqlite.get, key), "set": partial(sqlite.set, key, b"new", 60)}
         waits: list[float] = []
 
-        async def fails(call: Callable[[], Awaitable[object]]) -> None:
-            waits.append(await seconds_to_failure(call))
+        async def fails() -> None:
+            waits.append(await seconds_to_failure(calls[operation]))
 
-        stuck = partial(sqlite._query, sqlite._reads, hang)
-        await gather(partial(fails, call) for call in [stuck, *[partial(sqlite.get, key)] * 10])
+        await gather([fails] * 10)
         assert max(waits) < TIMEOUT + MARGIN
         await anyio.sleep(4 * TIMEOUT)
-        assert await sqlite.get(key) is not None
+        record = await sqlite.get(key)
+        assert record is not None
+        assert record.data == b"data"
 
     async def test_a_disk_that_hangs_in_all_threads_is_an_error_in_time(
         self, filesystem: FilesystemStore, key: str

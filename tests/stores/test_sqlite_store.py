@@ -8,21 +8,23 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import anyio
 import pytest
 
 from quart_session.errors import ConfigError, StoreError
-from quart_session.stores.base import Record, digest
+from quart_session.stores.base import ABSENT, Conflict, Record, digest
 from quart_session.stores.sqlite import SQLiteStore
-from quart_session.testing import gather
+from quart_session.testing import found, gather, run_and_cancel
 
 pytestmark = pytest.mark.anyio
+both = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes and processes")
 
 
@@ -140,22 +142,44 @@ class TestFile:
         await store.set("alive", b"", 60)
         with sql(store.path) as db:
             db.executemany(
-                "INSERT INTO quart_sessions VALUES (?, x'', 1)",
+                "INSERT INTO quart_sessions (key, data, expires) VALUES (?, x'', 1)",
                 [(f"dead {n}",) for n in range(2500)],
             )
         assert await store.purge_expired() == 2500
         assert await store.get("alive") is not None
 
-    async def test_it_stops_growing(self, store: SQLiteStore, path: Path) -> None:
-        sizes = []
-        for turn in range(4):
-            await gather(partial(store.set, f"{turn} {n}", bytes(20_000), 0.3) for n in range(50))
-            await anyio.sleep(0.4)
-            await store.purge_expired()
-            with sql(path) as db:
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            sizes.append(path.stat().st_size)
-        assert sizes[-1] <= sizes[1]
+    async def test_it_stops_growing(
+        self, store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each write comes a second after the one before, and what it writes lives for 100."""
+        now = time.time()
+        monkeypatch.setattr("quart_session.stores.sqlite.time.time", lambda: now)
+        for n in range(3000):
+            now += 1
+            await store.set(f"key {n}", bytes(5000), 100)
+        with sql(path) as db:
+            assert db.execute("SELECT count(*) FROM quart_sessions").fetchone() == (100,)
+        await store.close()
+        assert 100 * 5000 < path.stat().st_size < 2 * 100 * 5000
+
+    async def test_one_that_many_use_stops_growing(self, store: SQLiteStore, path: Path) -> None:
+        """Its log begins anew although somebody always writes."""
+        await store.set("key", b"data", 60)
+        program = """
+async def main():
+    store = SQLiteStore(sys.argv[1], timeout=10)
+    async def work(n):
+        for turn in range(400):
+            await store.set(f"{os.getpid()} {n}", os.urandom(5000), 60)
+            await anyio.sleep(0)
+    await gather((lambda n=n: work(n)) for n in range(4))
+    await store.close()
+anyio.run(main)
+"""
+        for process in [python(program, path) for _ in range(4)]:
+            output(process)
+        assert path.stat().st_size < 4_000_000
+        assert Path(f"{path}-wal").stat().st_size < 10_000 * 4096
 
 
 class TestSharing:
@@ -166,6 +190,21 @@ class TestSharing:
             started = time.monotonic()
             assert await store.get("key") is not None
             assert time.monotonic() - started < 0.9
+
+    @pytest.mark.parametrize("operation", ["get", "set", "replace", "touch", "delete"])
+    async def test_a_call_that_nobody_is_in_the_way_of_is_done_at_once(
+        self, store: SQLiteStore, operation: str
+    ) -> None:
+        """Without a thread, and without a turn of the event loop."""
+        await store.set("key", b"data", 60)
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "get": partial(store.get, "key"),
+            "set": partial(store.set, "key", b"new", 60),
+            "replace": partial(store.set, "key", b"new", 60, digest(b"data")),
+            "touch": partial(store.touch, "key", 60),
+            "delete": partial(store.delete, "key"),
+        }
+        assert await run_and_cancel(calls[operation](), 0)
 
     async def test_a_write_waits_for_a_writer_and_the_loop_goes_on(
         self, store: SQLiteStore, path: Path
@@ -192,6 +231,114 @@ class TestSharing:
         record = await store.get("key")
         assert record is not None
         assert record.data == b"new"
+
+    @both
+    async def test_writes_that_wait_are_committed_together(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        version = await store.set("old", b"data", 60)
+        with sql(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                for n in range(40):
+                    tasks.start_soon(store.set, f"key {n}", b"data", 60)
+                tasks.start_soon(store.set, "old", b"new", 60, version)
+                tasks.start_soon(store.touch, "key 7", 60)
+                await anyio.sleep(0.05)
+                statements: list[str] = []
+                assert store._file._db is not None
+                store._file._db.set_trace_callback(statements.append)
+                db.execute("COMMIT")
+        assert statements.count("COMMIT") == 1
+        assert [found(await store.get(f"key {n}")).data for n in range(40)] == [b"data"] * 40
+        assert found(await store.get("old")).data == b"new"
+
+    @both
+    async def test_each_of_them_depends_on_what_it_finds_itself(
+        self, store: SQLiteStore, path: Path
+    ) -> None:
+        answers: list[object] = []
+
+        async def create(n: int) -> None:
+            answers.append(await store.set("key", b"%d" % n, 60, ABSENT))
+
+        await store.open()
+        with sql(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                for n in range(10):
+                    tasks.start_soon(create, n)
+                await anyio.sleep(0.05)
+                db.execute("COMMIT")
+        [won] = [answer for answer in answers if isinstance(answer, bytes)]
+        record = await store.get("key")
+        assert found(record).version == won
+        losers = [answer for answer in answers if isinstance(answer, Conflict)]
+        assert [found(conflict.record)[:2] for conflict in losers] == [found(record)[:2]] * 9
+
+    @both
+    async def test_one_of_them_that_fails_fails_alone(self, store: SQLiteStore, path: Path) -> None:
+        answers: dict[str, object] = {}
+
+        async def write(key: str) -> None:
+            try:
+                answers[key] = await store.set(key, b"data", 60)
+            except StoreError as error:
+                answers[key] = error
+
+        await store.open()
+        with sql(path) as db:
+            db.execute(
+                "CREATE TRIGGER refusal BEFORE INSERT ON quart_sessions WHEN new.key = 'bad'"
+                " BEGIN SELECT RAISE(ROLLBACK, 'refused'); END"
+            )
+            db.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                for key in ("first", "second", "bad", "third"):
+                    tasks.start_soon(write, key)
+                await anyio.sleep(0.05)
+                db.execute("COMMIT")
+        assert "refused" in str(answers.pop("bad"))
+        assert answers == dict.fromkeys(("first", "second", "third"), digest(b"data"))
+        for key in answers:
+            assert await store.get(key) is not None
+
+    @both
+    @pytest.mark.parametrize("leaving", [[0], [1], [0, 1], [3]], ids=str)
+    async def test_those_of_them_whose_callers_are_cancelled_are_never_made(
+        self, store: SQLiteStore, path: Path, leaving: list[int]
+    ) -> None:
+        scopes = [anyio.CancelScope() for _ in range(4)]
+
+        async def write(n: int) -> None:
+            with scopes[n]:
+                await store.set(f"key {n}", b"data", 60)
+
+        await store.open()
+        with sql(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                for n in range(4):
+                    tasks.start_soon(write, n)
+                await anyio.sleep(0.05)
+                for n in leaving:
+                    scopes[n].cancel()
+                await anyio.sleep(0.05)
+                db.execute("COMMIT")
+        for n in range(4):
+            assert (await store.get(f"key {n}") is None) == (n in leaving)
+        assert await store.set("key", b"data", 60) == digest(b"data")
+
+    async def test_no_call_waits_for_another_thread_either(self, store: SQLiteStore) -> None:
+        """Threads with event loops of their own use the same connection."""
+        await store.set("key", b"data", 60)
+        async with anyio.create_task_group() as tasks:
+            with store._file._turn:
+                tasks.start_soon(store.set, "key", b"new", 60)
+                with anyio.move_on_after(0.05):
+                    await store.get("key")
+                    pytest.fail("the connection was not free")
+        assert found(await store.get("key")).data == b"new"
 
     async def test_a_writer_that_does_not_end_is_an_error_in_time(self, path: Path) -> None:
         store = SQLiteStore(path, timeout=0.2)
@@ -283,11 +430,11 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # about threads of the parent
 store = SQLiteStore(sys.argv[1], timeout=10)
 anyio.run(store.set, "key", b"parent", 60)
-assert store._writes._db is not None
+assert store._file._db is not None
 children = []
 for n in range(4):
     if not (child := os.fork()):
-        assert store._writes._db is None
+        assert store._file._db is None
         assert anyio.run(store.get, "key").data == b"parent"
         for turn in range(20):
             anyio.run(store.set, f"child {n} {turn}", b"child", 60)
@@ -388,6 +535,35 @@ anyio.run(main)
         record = await store.get("key")
         assert record is not None
         assert record.data == b"small"
+
+    async def test_a_full_file_is_an_error_and_loses_nothing(self, store: SQLiteStore) -> None:
+        """SQLite's own limit on the size of a file fails like a full disk."""
+        for n in range(20):
+            await store.set(f"key {n}", bytes(1000), 60)
+        assert store._file._db is not None
+        store._file._db.execute("PRAGMA max_page_count = 15")
+        with pytest.raises(StoreError, match="full"):
+            await store.set("key 7", bytes(200_000), 60)
+        for n in range(20):
+            assert found(await store.get(f"key {n}")).data == bytes(1000)
+
+    async def test_two_keys_never_share_a_record(
+        self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not even if they had the same id, as two in a million have once in ten million years."""
+        monkeypatch.setattr("quart_session.stores.sqlite._id", lambda key: 7)
+        await store.set("one", b"1", 60)
+        assert await store.get("two") is None
+        assert await store.touch("two", 60) is False
+        assert await store.delete("two") is None
+        with pytest.raises(StoreError):
+            await store.set("two", b"2", 60)
+        assert found(await store.get("one")).data == b"1"
+        await store.set("one", b"1", 0.05)
+        await anyio.sleep(0.1)
+        await store.set("two", b"2", 60)
+        assert found(await store.get("two")).data == b"2"
+        assert await store.get("one") is None
 
     async def test_no_error_shows_key_or_data(self, store: SQLiteStore, path: Path) -> None:
         await store.set("key", b"data", 60)

@@ -19,7 +19,7 @@ FLOORS = [
     {"_speedups"},
     {"_hotpath"},
     {"serializer", "cookie", "config", "session", "merge"},
-    {"stores.base"},
+    {"stores.base", "stores.sqlite_file"},
     {"stores.mongodb_documents"},
     {"stores.filesystem", "stores.encrypted", "stores.mongodb"},
     {"stores.redis_records", "stores.redis_batches"},
