@@ -12,8 +12,9 @@ A store is proved by a subclass with one fixture::
         def store(self):
             return MyStore("my://localhost")
 
-The tests need pytest and the pytest plugin that comes with anyio. They use keys of their own, so
-the backend need not be empty, and they close the store.
+The tests need pytest and the pytest plugin that comes with anyio; pytest-asyncio beside it has to
+be in its strict mode. They use keys of their own, so the backend need not be empty, and they close
+the store. ``docs/stores-of-your-own.md`` shows a whole store.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
 
+__all__ = ["ABSENT", "ANY", "Conflict", "Expect", "Record", "Store", "Version", "digest"]
+
 
 class Expect(Enum):
     """What a conditional write expects to find, when that is not a version."""
