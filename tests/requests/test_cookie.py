@@ -120,6 +120,17 @@ async def test_an_id_that_was_never_issued_is_never_adopted(site, made_up):
     assert await site.look() == LOGIN
 
 
+async def test_an_id_comes_in_a_cookie_only(site):
+    await site.visit(lambda session: session.update(user="ada"))
+    sid, other = site.cookie(), site.app.test_client()
+    seen = {}
+    await site.visit(seen.update, client=other, query_string={"session": sid})
+    await site.visit(seen.update, client=other, path=f"/;session={sid}")
+    await site.visit(seen.update, client=other, headers={"Session": sid, "X-Session-Id": sid})
+    await site.visit(seen.update, client=other, method="POST", form={"session": sid})
+    assert seen == {}
+
+
 async def test_an_unknown_id_is_left_in_the_browser_when_nothing_is_stored(site):
     response = await site.visit(
         lambda session: session.clear(), headers={"Cookie": f"session={new_sid()}"}
