@@ -18,8 +18,18 @@ def free_port() -> int:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port: int = listener.getsockname()[1]
-        if port < 55536:  # a node of a Redis cluster takes the port 10,000 above as well
+        # A node of a Redis cluster takes the port 10,000 above as well.
+        if port < 55536 and _is_free(port + 10_000):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class Server:

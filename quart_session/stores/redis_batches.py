@@ -201,7 +201,7 @@ class WayThroughPool:
         # Not by way of client.execute_command, which may repeat writes on its own.
         connection = await self._connection()
         try:
-            await _mend(connection)
+            await _drop_if_reset(connection)
             await connection.send_packed_command(
                 connection.pack_commands([call.send() for call in calls])
             )
@@ -304,6 +304,8 @@ class WayThroughCluster:
             PipelineCommand(n, *call.send(), **{NEVER_DECODE: True}) for n, call in enumerate(calls)
         ]
         try:
+            for connection in tuple(node._free):
+                await _drop_if_reset(connection)
             await node.execute_pipeline(commands)
         except MAY_PASS as error:
             answers: list[Any] = [error] * len(calls)
@@ -340,14 +342,13 @@ def _is_exhaustion(error: Exception) -> bool:
     return isinstance(error, MaxConnectionsError) or "Too many connections" in str(error)
 
 
-async def _mend(connection: Any) -> None:
-    """Replace a connection that was reset while it was idle.
+async def _drop_if_reset(connection: Any) -> None:
+    """Let go of a connection that was reset while it was idle, so that it is made anew.
 
-    redis-py sees only those that were closed in order, and would write to the others. asyncio of
+    redis-py sees at most those that were closed in order, and would write to the others. asyncio of
     Python 3.12 and 3.13.0 then watches a file number that soon belongs to something else, which
     hangs.
     """
     writer = connection._writer
     if writer is not None and writer.is_closing():
         await connection.disconnect(nowait=True)
-        await connection.connect()
