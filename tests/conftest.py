@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -58,6 +59,13 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB
 def anyio_backend() -> str:
     """Async tests run under asyncio unless they say more."""
     return "asyncio"
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a test leaves behind is thrown away as a part of it."""
+    yield
+    gc.collect()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from quart import Quart
+from quart_trio import QuartTrio
 from redis_topologies import Topology, redis_behind_sentinels, redis_cluster
 from shop import Shop
 
@@ -26,7 +28,7 @@ def servers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Topology
 
 
 @pytest.fixture
-async def shop(servers: Topology) -> AsyncIterator[Shop]:
-    shop = Shop(servers)
+async def shop(servers: Topology, anyio_backend_name: str) -> AsyncIterator[Shop]:
+    shop = Shop(servers, kind=QuartTrio if anyio_backend_name == "trio" else Quart)
     yield shop
     await shop.interface.close()

@@ -45,9 +45,9 @@ class Visitor:
 class Shop:
     """Its visitors each have a session with a name and a count."""
 
-    def __init__(self, servers: Topology, visitors: int = 24) -> None:
+    def __init__(self, servers: Topology, visitors: int = 24, kind: type[Quart] = Quart) -> None:
         self.servers = servers
-        self.app = Quart("failover")
+        self.app = kind("failover")
         self.app.config.update(
             SESSION_TYPE="redis",
             SESSION_URI=servers.url,

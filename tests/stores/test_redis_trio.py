@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -206,13 +205,6 @@ class TestEventLoop:
         store = RedisTrioStore(redis_server.url)
         with pytest.raises(StoreError, match="runs under Trio"):
             asyncio.run(store.get("key"))
-
-
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """What a test leaves behind is thrown away as a part of it."""
-    yield
-    gc.collect()
 
 
 def with_a_pool_of_coredis(tests: Any) -> Any:
