@@ -25,19 +25,17 @@ from quart_session.stores.redis_clients import (
     client_for,
     close,
     refuse_old_clusters,
+)
+from quart_session.stores.redis_records import (
+    DEFAULT_URL,
+    RedisRecords,
+    UnknownScript,
+    refusal,
     without_secrets,
 )
-from quart_session.stores.redis_records import RedisRecords, UnknownScript
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
-
-DEFAULT_URL = "redis://localhost:6379"
-
-RIGHTS = "+get +set +del +pexpire +pttl +eval +evalsha"
-"""What an ACL has to allow, for keys that begin with ``SESSION_KEY_PREFIX``."""
-
-RIGHTS_IN_CLUSTER = f"{RIGHTS} +cluster|slots +command +asking"
 
 
 class _Client(NamedTuple):
@@ -112,11 +110,7 @@ class RedisStore(RedisRecords):
         except NoScriptError as error:
             raise UnknownScript(f"{self._name} has lost a script", call.repeated) from error
         except ResponseError as error:
-            # Some servers repeat the arguments, and those are keys and data.
-            reason, _, arguments = str(error).partition(", with args")
-            raise StoreError(
-                f"{self._name} refused {args[0]}: {type(error).__name__}: {reason}{_hint(reason)}"
-            ) from (None if arguments else error)
+            raise refusal(self._name, args[0], error) from error
         except MasterNotFoundError as error:
             # It shows the options of each client, which may be secrets.
             message, _, clients = str(error).partition(" : ")
@@ -146,7 +140,7 @@ class RedisStore(RedisRecords):
             loop = asyncio.get_running_loop()
         except RuntimeError as error:
             raise StoreError(
-                "the redis store runs under asyncio; it does not support Trio yet"
+                "this redis store does not run under Trio; RedisTrioStore does"
             ) from error
         client = self._clients.get(loop)
         if client is None:
@@ -177,10 +171,3 @@ def _check(client: object) -> None:
             f"SESSION_REDIS = {type(client).__module__}.{type(client).__qualname__} instance: "
             f"expected a client of redis.asyncio, Redis or RedisCluster{hint}"
         )
-
-
-def _hint(reason: str) -> str:
-    """What to do about a refusal, as far as it is known."""
-    if "permission" in reason or "can't run this command" in reason:
-        return f"; the user needs {RIGHTS}, and ~session:* or what SESSION_KEY_PREFIX is"
-    return ""

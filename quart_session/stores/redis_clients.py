@@ -61,12 +61,6 @@ async def close(client: Redis | RedisCluster) -> None:
     await client.aclose()
 
 
-def without_secrets(url: str) -> str:
-    """What of *url* may be shown in an error."""
-    scheme, _, rest = url.partition("?")[0].partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
 def refuse_old_clusters() -> None:
     """:raises ConfigError: this redis-py cannot be trusted with a cluster."""
     version = tuple(int(part) for part in re.findall(r"\d+", redis.__version__)[:3])

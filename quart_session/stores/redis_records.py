@@ -18,6 +18,13 @@ from quart_session.stores.base import (
     digest,
 )
 
+DEFAULT_URL = "redis://localhost:6379"
+
+RIGHTS = "+get +set +del +pexpire +pttl +eval +evalsha"
+"""What an ACL has to allow, for keys that begin with ``SESSION_KEY_PREFIX``."""
+
+RIGHTS_IN_CLUSTER = f"{RIGHTS} +cluster|slots +command +asking"
+
 # Past this nobody lives to see the difference, and the sum with today fits the server's 64 bits.
 LONGEST = 10**15  # milliseconds
 
@@ -124,6 +131,24 @@ class RedisRecords(Store):
                 args += repeat_with
         # EVAL makes the server remember the script.
         return await self._command("EVAL", script.source, 1, key, *args, repeat_with=repeat_with)
+
+
+def without_secrets(url: str) -> str:
+    """What of *url* may be shown in an error."""
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def refusal(server: str, command: str, error: Exception) -> StoreError:
+    """What to tell of a server that refused a *command*, and what to do about it."""
+    # Some servers repeat the arguments, and those are keys and data.
+    reason, _, arguments = str(error).partition(", with args")
+    hint = ""
+    if "permission" in reason or "can't run this command" in reason:
+        hint = f"; the user needs {RIGHTS}, and ~session:* or what SESSION_KEY_PREFIX is"
+    if arguments:
+        error.args = (reason,)
+    return StoreError(f"{server} refused {command}: {type(error).__name__}: {reason}{hint}")
 
 
 def _milliseconds(ttl: float) -> int:

@@ -12,12 +12,16 @@ from quart_session.errors import ConfigError, StoreError
 from quart_session.redis_trio import RedisTrio
 from quart_session.redis_trio.client import Call
 from quart_session.redis_trio.pooled import PooledClient
-from quart_session.stores.redis_records import RedisRecords, UnknownScript
+from quart_session.stores.redis_records import (
+    DEFAULT_URL,
+    RedisRecords,
+    UnknownScript,
+    refusal,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
-
-DEFAULT_URL = "redis://localhost:6379"
 
 FORMS = """expected one of
   redis://host:port/database, rediss:// for TLS, unix:///path/to/socket
@@ -87,11 +91,7 @@ class RedisTrioStore(RedisRecords):
         except NoScriptError as error:
             raise UnknownScript(f"{self._name} has lost a script", call.repeated) from error
         except ResponseError as error:
-            # Some servers repeat the arguments, and those are keys and data.
-            reason, _, arguments = str(error).partition(", with args")
-            raise StoreError(
-                f"{self._name} refused {args[0]}: {type(error).__name__}: {reason}"
-            ) from (None if arguments else error)
+            raise refusal(self._name, args[0], error) from error
         except (RedisError, OSError) as error:
             raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
         except RuntimeError as error:
@@ -105,9 +105,7 @@ class RedisTrioStore(RedisRecords):
         """What errors call the server; without user and password."""
         if self._client is not None:
             return "the Redis client in SESSION_REDIS"
-        parts = urlsplit(self._url)
-        address = parts.netloc.rpartition("@")[2]
-        return f"Redis at {parts.scheme}://{address}{parts.path}"
+        return f"Redis at {without_secrets(self._url)}"
 
 
 def _for_url(url: str, timeout: float) -> RedisTrio | PooledClient:

