@@ -7,26 +7,25 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from quart import Websocket, current_app, has_request_context, has_websocket_context, request
-from quart.globals import session as current_session
+from quart import Websocket, has_request_context, request
 from quart.sessions import SessionInterface as QuartSessionInterface
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
 from quart_session import cookie, signals
+from quart_session.cache import BackendAsCache
 from quart_session.commit import Commit, has_changed
 from quart_session.errors import CodecError, ConfigError, SessionError, StoreError
 from quart_session.pin import Pins
 from quart_session.records import Found, Records
 from quart_session.remains import is_alive
 from quart_session.serializer import TaggedJSONSerializer
-from quart_session.session import Origin, Phase, ServerSideSession, check_user_id
+from quart_session.session import Origin, Phase, ServerSideSession
+from quart_session.sessions_of_users import SessionsOfUsers
 from quart_session.stores.base import Store
-from quart_session.users import SessionHandle, UserIndex, claimed_by, handle_of, user_of
+from quart_session.users import UserIndex, claimed_by, user_of
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from quart import Quart
     from quart.sessions import SessionMixin
     from quart.wrappers import Response
@@ -55,11 +54,11 @@ LONGEST_AGENT = 200
 """Characters of a ``User-Agent`` that are kept for the page that lists a user's sessions."""
 
 
-class SessionInterface(QuartSessionInterface):
+class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
     """Sessions of one application in one store.
 
-    ``Session(app)`` makes it; ``app.session_interface`` is it. Besides its work for Quart it gives
-    the application the backend as a cache: :meth:`get`, :meth:`set` and :meth:`delete`.
+    ``Session(app)`` makes it; ``app.session_interface`` is it. Besides its work for Quart it lists
+    and ends the sessions of a user, and gives the application the backend as a cache.
     """
 
     session_class = ServerSideSession
@@ -89,7 +88,7 @@ class SessionInterface(QuartSessionInterface):
         overridden = [
             name
             for name in ("get", "set", "delete")
-            if getattr(cls, name) is not getattr(SessionInterface, name)
+            if getattr(cls, name) is not getattr(BackendAsCache, name)
         ]
         if overridden:
             raise ConfigError(
@@ -401,143 +400,6 @@ class SessionInterface(QuartSessionInterface):
                 "The session cookie is sent without Secure, so it can be overheard wherever a "
                 "connection is not encrypted. Set SESSION_COOKIE_SECURE = True and serve over HTTPS"
             )
-
-    # -- the sessions of a user
-
-    async def sessions_of(self, user_id: str | int | UUID) -> list[SessionHandle]:
-        """The sessions that are bound to a user, those bound last come last.
-
-        :raises ConfigError: the backend may drop records early, so it cannot tell.
-        :raises StoreError: the backend failed.
-
-        .. versionadded:: 4.0
-        """
-        self.check_user_index()
-        app = _running_app()
-        user = check_user_id(user_id)
-        current = self._current_key()
-        lifetime = app.permanent_session_lifetime.total_seconds()
-        return [
-            handle_of(
-                session,
-                user,
-                self.records.fingerprint_of(app, session.key),
-                session.key == current,
-                lifetime,
-            )
-            for session in await self.users.alive(user)
-        ]
-
-    async def revoke(self, handle: SessionHandle) -> bool:
-        """End one session at once; False if it had ended before.
-
-        Nothing that still runs can bring it back. A websocket that uses it learns of it by
-        ``await session.reload()`` and by the signal ``session_revoked``.
-
-        :raises StoreError: the backend failed.
-
-        .. versionadded:: 4.0
-        """
-        app = _running_app()
-        return await self.users.revoke(app, handle.user_id, [handle.key]) > 0
-
-    async def revoke_all(self, user_id: str | int | UUID, except_current: bool = False) -> int:
-        """End all sessions of a user at once, for example when the password was changed.
-
-        :param except_current: whether the session of the running request lives on.
-        :returns: how many ended.
-        :raises ConfigError: the backend may drop records early, so it cannot tell which there are.
-        :raises StoreError: the backend failed; call it again, some may be left.
-
-        .. versionadded:: 4.0
-        """
-        self.check_user_index()
-        app = _running_app()
-        current = self._current_key() if except_current else None
-        return await self.users.revoke_all(
-            app, check_user_id(user_id), [current] if current else []
-        )
-
-    def check_user_index(self) -> None:
-        """:raises ConfigError: the backend may drop records early."""
-        if self.store.evicts:
-            raise ConfigError(
-                f"{type(self.store).__name__} may drop records early, so it cannot tell which "
-                "sessions a user has: choose another SESSION_TYPE, or do without bind(), "
-                "SESSION_USER_KEY and SESSION_MAX_PER_USER"
-            )
-
-    def _current_key(self) -> str | None:
-        """Where the session of the running request lies."""
-        if not (has_request_context() or has_websocket_context()):
-            return None
-        session = current_session._get_current_object()  # type: ignore[attr-defined]
-        origin: Origin | None = getattr(session, "_origin", None)
-        return None if origin is None else origin.key
-
-    # -- the backend as a cache
-
-    async def get(self, key: str, app: Quart | None = None) -> str | bytes | None:
-        """The value under *key*; ``None`` if there is none.
-
-        It is a str, or bytes where it is no UTF-8 and, as in version 3, on memcached always.
-
-        A key of the prefix and a session id gives that session's stored document.
-
-        :raises StoreError: the backend failed.
-        """
-        for place in self._places(key):
-            if is_alive(record := await self.records.find(place)):
-                if self.store.gives_bytes:
-                    return record.data
-                try:
-                    return record.data.decode()
-                except UnicodeDecodeError:
-                    return record.data
-        return None
-
-    async def set(
-        self,
-        key: str,
-        value: str | bytes | int | float,
-        expiry: float | None = None,
-        app: Quart | None = None,
-    ) -> None:
-        """Store *value* under *key* for *expiry* seconds; a number is stored as its text.
-
-        Without *expiry*, or with 0, it lives as long as a session of *app*.
-
-        :raises StoreError: the backend failed.
-        """
-        if not expiry:
-            expiry = (app or current_app).permanent_session_lifetime.total_seconds()
-        if expiry <= 0:
-            raise ValueError(f"expiry = {expiry!r} is not allowed: it takes seconds, more than 0")
-        if isinstance(value, int | float):
-            value = str(value)
-        if not isinstance(value, str | bytes):
-            raise TypeError(f"the value must be str or bytes, not {type(value).__name__}")
-        data = value.encode() if isinstance(value, str) else value
-        await self.records.call(self.store.set(self._places(key)[0], data, expiry))
-
-    async def delete(self, key: str, app: Quart | None = None) -> None:
-        """Remove *key*; removing nothing succeeds.
-
-        :raises StoreError: the backend failed.
-        """
-        for place in self._places(key):
-            await self.records.call(self.store.delete(place))
-
-    def _places(self, key: str) -> list[str]:
-        sid = key.removeprefix(self.key_prefix)
-        if key.startswith(self.key_prefix) and cookie.is_session_id(sid):
-            return self.records.keys_of(sid)
-        return [key]
-
-
-def _running_app() -> Quart:
-    app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app
 
 
 def _user_agent(request: BaseRequestWebsocket) -> str:
