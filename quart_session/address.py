@@ -87,6 +87,18 @@ def read_address(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=4096)
+def _client(address: Address) -> Client:
+    return Client(str(address), address, "")
+
+
+@lru_cache(maxsize=4096)
+def _peer(name: str | None) -> Client:
+    if name is not None and (address := read_address(name)) is not None:
+        return _client(address)
+    return Client(name, None, f"the server does not tell the peer's address ({name})")
+
+
 def read_networks(networks: Collection[str]) -> list[Network]:
     """The networks in *networks*, without :data:`UNIX`.
 
@@ -115,7 +127,8 @@ class Proxies:
 
     def __init__(self, trusted: int | Collection[str], header: str) -> None:
         self._hops = int(trusted) if isinstance(trusted, int) else None
-        self._networks = () if isinstance(trusted, int) else read_networks(trusted)
+        self._networks = [] if isinstance(trusted, int) else read_networks(trusted)
+        self._trusts = lru_cache(maxsize=4096)(self._is_in_a_network)
         self._trusts_unix = not isinstance(trusted, int) and UNIX in trusted
         self._header = header
         self._read = _forwarded_for if header == "Forwarded" else _x_forwarded_for
@@ -126,16 +139,14 @@ class Proxies:
         Where the header does not tell it, because it has too few addresses or something else in
         their place, the peer counts as the client. Nobody can choose that address.
         """
-        name = request.remote_addr
-        peer = None if name is None else read_address(name)
-        if self._hops == 0 or not self._trusts_peer(peer):
-            doubt = "" if peer else f"the server does not tell the peer's address ({name})"
-            return Client(str(peer) if peer else name, peer, doubt)
+        peer = _peer(request.remote_addr)
+        if self._hops == 0 or not self._trusts_peer(peer.address):
+            return peer
         header = ",".join(request.headers.getlist(self._header))
         if header and (told := self._walk(self._read(header))):
-            return Client(str(told), told, "")
+            return _client(told)
         doubt = f"{self._header} does not tell the client's address, so the proxy's counts"
-        return Client(str(peer) if peer else name, peer, doubt)
+        return peer._replace(doubt=doubt)
 
     def read_pin(self, pin: object) -> Address | None:
         """The address in *pin*, which may be a whole header as version 3 stored it."""
@@ -152,7 +163,7 @@ class Proxies:
             return True
         return self._trusts_unix if peer is None else self._trusts(peer)
 
-    def _trusts(self, address: Address) -> bool:
+    def _is_in_a_network(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
 
     def _walk(self, addresses: Iterator[Address | None]) -> Address | None:
