@@ -204,7 +204,7 @@ def _forwarded_for(header: str) -> Iterator[Address | None]:
         if character == '"':
             before = header[:at] if at < LONGEST else header[at - LONGEST : at]
             escaped = (len(before) - len(before.rstrip("\\"))) % 2
-            if not (quoted and escaped):
+            if not escaped:
                 quoted = not quoted
         elif character == "," and (not quoted or at < 0):
             yield _read_element(header[at + 1 : end])
