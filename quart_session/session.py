@@ -365,7 +365,6 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             )
         self._sid = new_sid()
         self._pin()
-        self._my_keys.add("_addr")
         self._forced = True
         self._superseded = False
 

@@ -236,7 +236,8 @@ class TestAnUnencryptedCookie:
 
     async def test_is_mentioned_once(self, site, caplog):
         for _ in range(3):
-            await login(site, **FAR)
+            response = await login(site, client=site.app.test_client(), **FAR)
+            assert "Set-Cookie" in response.headers
         [message] = caplog.messages
         assert "SESSION_COOKIE_SECURE = True" in message
 

@@ -44,7 +44,8 @@ async def plant(site, sid=None, **document):
     sid = sid or new_sid()
     key = site.interface.records.keys_of(sid)[-1]
     data = json.dumps({"_permanent": True, **document, **LOGIN}).encode()
-    await site.store.inner.set(key, data, 1000, ANY)
+    life = site.app.permanent_session_lifetime.total_seconds()
+    await site.store.inner.set(key, data, life, ANY)
     site.client.set_cookie("localhost", "session", sid)
     return sid
 
