@@ -713,6 +713,26 @@ class TestOutages:
                 assert broken == 2
             await store.close()
 
+    async def test_connections_that_a_firewall_forgot_are_made_again(self, key: str) -> None:
+        """Each looks well until something is sent."""
+        generation = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            born = generation
+            answers = {b"version": b"VERSION 1.6.18\r\n", b"mn": b"MN\r\n"}
+            while line := await reader.readline():
+                if born < generation:
+                    break
+                writer.write(answers.get(line.strip(), b"EN\r\n"))
+
+        async with listening(serve) as url:
+            store = MemcachedStore(url, timeout=5)
+            for _ in range(3):
+                await gather([partial(store.get, key)] * 20)
+                generation += 1
+                assert await store.get(key) is None
+            await store.close()
+
     @pytest.mark.parametrize(
         "answer",
         [
