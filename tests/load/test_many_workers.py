@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from backends import BACKENDS, UNDER_LOAD
+from backends import BACKENDS, TRIO, UNDER_LOAD
 from servers import free_port
 
 pytestmark = pytest.mark.anyio
@@ -33,30 +33,46 @@ def anyio_backend():
     return "asyncio"
 
 
-@pytest.fixture(params=["hypercorn", "hypercorn-trio", "uvicorn"])
-def server(request, monkeypatch):
+PAIRS = [
+    (server, backend)
+    for server in ("hypercorn", "hypercorn-trio", "uvicorn")
+    for backend in UNDER_LOAD
+    if server != "hypercorn-trio" or backend in TRIO
+]
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def pair(request):
+    """The names of an ASGI server and of a backend that runs under it."""
+    return request.param
+
+
+@pytest.fixture
+def server(pair, monkeypatch):
     """The command line of an ASGI server with several worker processes."""
-    if request.param == "hypercorn-trio":
+    kind, _ = pair
+    if kind == "hypercorn-trio":
         monkeypatch.setenv("UNDER_TRIO", "1")
 
     def server(port):
-        match request.param:
+        match kind:
             case "uvicorn":
                 options = ["--port", str(port), "--log-level", "warning"]
             case "hypercorn":
                 options = ["--bind", f"127.0.0.1:{port}"]
             case _:
                 options = ["--bind", f"127.0.0.1:{port}", "--worker-class", "trio"]
-        name = request.param.partition("-")[0]
+        name = kind.partition("-")[0]
         options += ["--workers", str(WORKERS), "application:app"]
         return [sys.executable, "-m", name, *options]
 
     return server
 
 
-@pytest.fixture(params=UNDER_LOAD)
-def settings(request, tmp_path):
-    settings = BACKENDS[request.param](request, tmp_path)
+@pytest.fixture
+def settings(request, pair, tmp_path):
+    _, backend = pair
+    settings = BACKENDS[backend](request, tmp_path)
     return {f"QUART_{key}": str(value) for key, value in settings.items()}
 
 
