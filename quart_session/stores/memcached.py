@@ -162,8 +162,8 @@ class _Connection:
         item_size = ITEM_SIZE
         line = await self._ask(b"stats settings")
         while line.startswith(b"STAT "):
-            if line.startswith(b"STAT item_size_max "):
-                item_size = int(line.split()[2])
+            if size := re.fullmatch(rb"STAT item_size_max (\d+)", line):
+                item_size = int(size[1])
             line = await self._line()
         return _Server(item_size, meta=await self._ask(b"mn") == b"MN")
 
@@ -438,6 +438,11 @@ class MemcachedStore(Store):
             raise StoreError(f"{self._name} refused to {name}: {error}") from error.__cause__
         except (OSError, EOFError, asyncio.LimitOverrunError) as error:
             raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
+        except RuntimeError as error:
+            # That is how asyncio puts it.
+            if self._given is None:
+                raise
+            raise StoreError(self._elsewhere) from error
 
     @property
     def _name(self) -> str:
@@ -445,6 +450,13 @@ class MemcachedStore(Store):
         if self._given is not None:
             return "the memcached client in SESSION_MEMCACHED"
         return f"memcached at {self._host}:{self._port}"
+
+    @property
+    def _elsewhere(self) -> str:
+        return (
+            f"{self._name} was used in another event loop before; it works in one only. "
+            "Make it in the loop that serves, or set SESSION_URI in its place"
+        )
 
     def _running(self) -> tuple[_Client, AbstractAsyncContextManager[None]]:
         if self._given is None:
@@ -454,10 +466,7 @@ class MemcachedStore(Store):
         if self._home is None:
             self._home = loop
         if self._home is not loop:
-            raise StoreError(
-                f"{self._name} was used in another event loop before; it works in one only. "
-                "Make it in the loop that serves, or set SESSION_URI in its place"
-            )
+            raise StoreError(self._elsewhere)
         return self._given, nullcontext()
 
     def _running_client(self) -> _Own:
@@ -503,7 +512,8 @@ async def _write(
         )
     version = digest(data)
     if expected is ANY:
-        await wire.put("set", key, data, exptime)
+        if not await wire.put("set", key, data, exptime):  # as a proxy may say
+            raise StoreError("memcached did not store a record")
         return version
     cas = None
     if isinstance(expected, _Seen) and wire.number <= expected.newest and not again:

@@ -424,6 +424,18 @@ class TestClients:
             first.run(client.close())
             first.run(asyncio.sleep(0))
 
+    def test_so_is_one_that_the_application_used_in_another_loop(
+        self, memcached_server: MemcachedServer, key: str
+    ) -> None:
+        client = aiomcache.Client("127.0.0.1", memcached_server.port, pool_size=1)
+        store = MemcachedStore(client=client)
+        with asyncio.Runner() as first, asyncio.Runner() as second:
+            first.run(client.get(key.encode()))
+            with pytest.raises(StoreError, match="another event loop"):
+                second.run(store.get(key))
+            first.run(client.close())
+            first.run(asyncio.sleep(0))
+
     @pytest.mark.parametrize("client", [object(), "localhost"], ids=repr)
     def test_another_kind_of_client_is_refused(self, client: object) -> None:
         with pytest.raises(ConfigError, match=r"aiomcache\.Client or an emcache\.Client"):
@@ -780,6 +792,22 @@ class TestOutages:
                     await call()
             client: Any = store.backend
             await client.close()
+
+    async def test_what_is_not_stored_is_an_error(self, key: str) -> None:
+        """A proxy says so when it cannot reach the server."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            answers = {b"version": b"VERSION 1.6.18\r\n", b"mn": b"MN\r\n"}
+            while line := await reader.readline():
+                if line.startswith(b"set "):
+                    await reader.readline()
+                writer.write(answers.get(line.strip(), b"NOT_STORED\r\n"))
+
+        async with listening(serve) as url:
+            store = MemcachedStore(url, timeout=5)
+            with pytest.raises(StoreError, match="did not store"):
+                await store.set(key, b"data", 60)
+            await store.close()
 
     async def test_a_user_must_be_known_to_the_server(self, tmp_path: Path, key: str) -> None:
         """TLS and passwords are emcache's; without one, the server's refusal is an error."""
