@@ -36,7 +36,7 @@ UNIX = "unix:"
 HEADERS = ("X-Forwarded-For", "Forwarded")
 
 LONGEST = 1000
-"""Characters of one element of a header; what is longer is no address."""
+"""Characters of one element of a header; what is longer is no address, and is not remembered."""
 
 _PORT = re.compile(r":(\d{1,5}|_[\w.-]+)", re.ASCII)
 _PARAMETER = re.compile(
@@ -60,14 +60,16 @@ class Client(NamedTuple):
 NOBODY = Client(None, None, "")
 
 
-@lru_cache(maxsize=4096)
 def read_address(text: str) -> Address | None:
     """The address in *text*, with or without brackets and port; ``None`` if there is none.
 
     ``::ffff:192.0.2.1`` is 192.0.2.1, and the zone of ``fe80::1%eth0`` says nothing to others.
     """
-    if len(text) > LONGEST:
-        return None
+    return None if len(text) > LONGEST else _read_address(text)
+
+
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> Address | None:
     host, port = text, ""
     if text.startswith("["):
         host, closed, port = text[1:].partition("]")
@@ -92,11 +94,10 @@ def _client(address: Address) -> Client:
     return Client(str(address), address, "")
 
 
-@lru_cache(maxsize=4096)
 def _peer(name: str | None) -> Client:
     if name is not None and (address := read_address(name)) is not None:
         return _client(address)
-    return Client(name, None, f"the server does not tell the peer's address ({name})")
+    return Client(name, None, "the server does not tell the peer's address")
 
 
 def read_networks(networks: Collection[str]) -> list[Network]:

@@ -11,7 +11,7 @@ from growth import PROPORTIONAL, growth
 from quart import Quart
 from werkzeug.datastructures import Headers
 
-from quart_session.address import LOCAL, Proxies, read_address
+from quart_session.address import LOCAL, Proxies, _read_address, read_address
 
 SOAK = os.environ.get("SOAK", "") not in ("", "0")
 
@@ -303,6 +303,15 @@ def test_what_is_read_is_what_the_standard_library_reads():
         address = ip_address(rng.getrandbits(rng.choice([32, 128])))
         for text in (str(address), address.exploded, address.exploded.upper()):
             assert read_address(text) == address
+
+
+def test_what_is_too_long_for_an_address_is_not_remembered():
+    _read_address.cache_clear()
+    for name in ("X-Forwarded-For", "Forwarded"):
+        names(2, "x" * 60_000 + ", 203.0.113.5", header=name)
+        names(2, "for=" + "x" * 60_000 + ", for=203.0.113.5", header=name)
+    names(False, peer="x" * 60_000)
+    assert _read_address.cache_info().currsize <= 4
 
 
 # -- chains
