@@ -23,11 +23,11 @@ test: .venv/installed-test,servers
 	env -u QUART_SESSION_PURE_PYTHON .venv/bin/python -m pytest $(ARGS)
 	@echo "The same on the pure-Python arm, but for what has run on both or knows no codec:"
 	QUART_SESSION_PURE_PYTHON=1 .venv/bin/python -m pytest $(ARGS) \
-		--ignore=tests/hotpath --ignore=tests/stores
+		--ignore=tests/hotpath --ignore=tests/stores --ignore=tests/failover
 
 soak: .venv/installed-test,servers
 	@sh .ci/servers
-	SOAK=1 .venv/bin/python -m pytest tests/soak tests/concurrency -q -s
+	SOAK=1 .venv/bin/python -m pytest tests/soak tests/concurrency tests/failover -q -s
 
 fuzz: .venv/installed-test
 	.venv/bin/python tests/hotpath/fuzz.py --cases $(or $(CASES),5000000) encode decode

@@ -38,7 +38,7 @@ def client_for(url: str, timeout: float) -> Redis | RedisCluster:
             return _behind_sentinels(url, timeout)
         pool = ConnectionPool.from_url(
             url,
-            **_PLAIN,
+            **_options(tls=scheme == "rediss"),
             max_connections=CONNECTIONS,
             socket_timeout=None,
             socket_connect_timeout=None,
@@ -71,15 +71,20 @@ def refuse_old_clusters() -> None:
         )
 
 
-# The deadline and the second attempt are ours.
-_PLAIN: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
+def _options(tls: bool) -> dict[str, Any]:
+    """What all clients have in common, unless the URL says something else."""
+    # The deadline and the second attempt are ours.
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
+    if tls:
+        options["ssl_check_hostname"] = True  # redis-py before 6.0 does not by itself
+    return options
 
 
 def _cluster(url: str, timeout: float) -> RedisCluster:
     hosts, _, options = _split(url, 6379)
     options.pop("db", None)
     settings = {
-        **_PLAIN,
+        **_options(tls=options.get("ssl", False)),
         "max_connections": CONNECTIONS,
         # A node that is silent leaves time to ask another one who replaces it.
         "socket_timeout": timeout / 2,
@@ -100,7 +105,7 @@ def _behind_sentinels(url: str, timeout: float) -> Redis:
     # Each sentinel may be silent, and be asked before the one that answers.
     share = timeout / (len(hosts) + 1)
     to_sentinels = {
-        **_PLAIN,
+        **_options(tls=options.get("ssl", False)),
         "socket_timeout": share,
         "socket_connect_timeout": share,
         **{name: value for name, value in options.items() if name.startswith("ssl")},
@@ -108,7 +113,7 @@ def _behind_sentinels(url: str, timeout: float) -> Redis:
         "password": options.pop("sentinel_password", None),
     }
     settings = {
-        **_PLAIN,
+        **_options(tls=options.get("ssl", False)),
         "max_connections": CONNECTIONS,
         "socket_timeout": None,
         "socket_connect_timeout": timeout / 4,
