@@ -152,11 +152,15 @@ static inline int has_text_keys(PyObject *dict) {
     return keys->kind == text_keys && ((PyDictObject *)dict)->ma_values == NULL;
 }
 
+static inline PyObject **entries_of(PyObject *dict) {
+    const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
+    return (PyObject **)((char *)(keys + 1) + ((size_t)1 << keys->log2_index_bytes));
+}
+
 static inline int next_item(PyObject *dict, Py_ssize_t *i, PyObject **key, PyObject **value) {
     const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
-    PyObject *const *entries;
+    PyObject **entries = entries_of(dict);
     if (!has_text_keys(dict)) return PyDict_Next(dict, i, key, value);
-    entries = (PyObject *const *)((const char *)(keys + 1) + ((size_t)1 << keys->log2_index_bytes));
     while (*i < keys->entries) {
         *key = entries[2 * *i];
         *value = entries[2 * *i + 1];
@@ -164,6 +168,35 @@ static inline int next_item(PyObject *dict, Py_ssize_t *i, PyObject **key, PyObj
         if (*value != NULL) return 1;
     }
     return 0;
+}
+
+/* Whether the n / 2 keys in turn with values are the very objects in a dict, in order. */
+static inline int has_keys_of(PyObject *dict, PyObject **items, Py_ssize_t n) {
+    PyObject **entries = entries_of(dict);
+    Py_ssize_t i;
+    if (!has_text_keys(dict) || 2 * ((const Keys *)((PyDictObject *)dict)->ma_keys)->entries != n
+            || 2 * PyDict_GET_SIZE(dict) != n) return 0;
+    for (i = 0; i < n; i += 2)
+        if (entries[i] != items[i]) return 0;
+    return 1;
+}
+
+/* A copy of such a dict with other values, which takes over all references in items. */
+static PyObject *copy_with_values(PyObject *dict, PyObject **items, Py_ssize_t n) {
+    PyObject *made = PyDict_Copy(dict), **entries;
+    Py_ssize_t i;
+    if (made == NULL || !has_keys_of(made, items, n)) {
+        Py_XDECREF(made);
+        return NULL;
+    }
+    entries = entries_of(made);
+    for (i = 0; i < n; i += 2) {
+        Py_DECREF(entries[i + 1]);
+        entries[i + 1] = items[i + 1];
+        Py_DECREF(items[i]);
+    }
+    if (!PyObject_GC_IsTracked(made)) PyObject_GC_Track(made);
+    return made;
 }
 
 /* Look at a dict of one item in that way, and never again if something else is there. */
@@ -179,6 +212,8 @@ static void probe_keys(PyObject *dict, PyObject *key, PyObject *value) {
 #else
 #define has_text_keys(dict) 0
 #define next_item PyDict_Next
+#define has_keys_of(dict, items, n) 0
+#define copy_with_values(dict, items, n) NULL
 #define probe_keys(dict, key, value) (void)0
 #endif
 

@@ -185,7 +185,7 @@ cdef const char* read_braces(Reader* r, const char* p) noexcept:
 
 cdef const char* close_object(Reader* r, const char* p, Py_ssize_t base) noexcept:
     """Put the dict of the keys and values from *base* on in their place, or what it stands for."""
-    cdef Py_ssize_t n = r.n - base, i
+    cdef Py_ssize_t n = r.n - base
     cdef PyObject** items = r.values + base
     cdef PyObject* made
     cdef PyObject* tag
@@ -195,20 +195,14 @@ cdef const char* close_object(Reader* r, const char* p, Py_ssize_t base) noexcep
             return untag(r, p, base, tag)
         if PyErr_Occurred() is not NULL:
             return NULL
-    made = dict_for(n // 2)
+    made = dict_of(items, n)
     if made is NULL:
         return NULL
-    for i in range(0, n, 2):
-        if PyDict_SetItem(made, items[i], items[i + 1]) < 0:
-            Py_DECREF(made)
-            return NULL
+    r.n = base
     if n > 2 and PyDict_GET_SIZE(made) == 1:
         # One key again and again, which may be a tag's.
         Py_DECREF(made)
         return NULL
-    for i in range(n):
-        Py_DECREF(items[i])
-    r.n = base
     return put(r, p, made)
 
 

@@ -326,9 +326,25 @@ def test_no_value_lives_on_after_the_call(serializer: Any) -> None:
     del kept
     gc.collect()
     assert reference() is None
-    read = serializer.loads(b'{"key":"some value that nothing else holds","n":123456789012}')
-    text = read.pop("key")
-    assert sys.getrefcount(text) == sys.getrefcount("".join(["a new ", "text"]))
+    for _ in range(5):
+        read = serializer.loads(b'{"key":"some value that nothing else holds","n":123456789012}')
+        text = read.pop("key")
+        assert sys.getrefcount(text) == sys.getrefcount("".join(["a new ", "text"]))
+
+
+def test_sessions_of_the_same_keys_share_no_more_than_these(serializer: Any) -> None:
+    document = b'{"a":[1],"b":{"c":"text"},"d":null}'
+    fresh = {"a": [1], "b": {"c": "text"}, "d": None}
+    read = [serializer.loads(document) for _ in range(6)]
+    read[3]["a"].append(2)
+    read[3].update(b=1, more=2)
+    del read[4]["a"]
+    read[5].clear()
+    assert read[:3] == [fresh] * 3
+    assert read[3:] == [{"a": [1, 2], "b": 1, "d": None, "more": 2}, {**read[4]}, {}]
+    assert list(read[4]) == ["b", "d"]
+    assert serializer.loads(document) == fresh
+    assert all(map(gc.is_tracked, read[:5]))  # or a cycle through one of them would stay for good
 
 
 def refusing(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
