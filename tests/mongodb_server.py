@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 from servers import Server, free_port
 
 PROGRAM = Path(__file__).with_name("mongodb_stand_in.py")
@@ -44,6 +42,10 @@ class MongoDBServer(Server):
         self._wait_until_it_answers()
 
     def _wait_until_it_answers(self) -> None:
+        # Here, since tests of wheels do without.
+        from pymongo import MongoClient
+        from pymongo.errors import PyMongoError
+
         deadline = time.monotonic() + 20
         assert self._process is not None
         with MongoClient[dict[str, object]](self.uri, serverSelectionTimeoutMS=100) as client:

@@ -506,6 +506,7 @@ async def main():
     except StoreError as error:
         print(error)
     assert (await store.get("key")).data == b"old"
+    assert len([path for path in Path(sys.argv[1]).glob("*/*") if path.name != "lock"]) == 1
     await store.set("key", b"small", 60)
 anyio.run(main)
 """

@@ -6,6 +6,7 @@ The server is nx-27017, which speaks the protocol; it does not remove what has e
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -411,6 +412,17 @@ class TestClients:
             runner.run(first())
             asyncio.run(second())
             runner.run(client.close())
+
+    async def test_a_caller_who_leaves_while_it_connects_leaves_nothing_open(
+        self, mongodb_server: MongoDBServer, key: str
+    ) -> None:
+        """pymongo forgets sockets that are cancelled; each would be a warning, and so an error."""
+        for n in range(40):
+            store = MongoDBStore(mongodb_server.uri, timeout=5)
+            with anyio.move_on_after(n * 0.0003):
+                await store.get(key)
+            await store.close()
+        gc.collect()
 
     @pytest.mark.parametrize("client", ["mongodb://u:hunter2@localhost", object()])
     def test_another_kind_of_instance_is_refused(self, client: object) -> None:
