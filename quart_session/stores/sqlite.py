@@ -51,7 +51,7 @@ TOGETHER = 64
 SWEEP = 4
 """Expired records that a write removes at most. It adds one, so expiry keeps pace."""
 
-STEP = 200
+STEP = 500
 """Expired records that are removed at once when all of them shall go. Writers wait meanwhile."""
 
 # With an id, which is made from the key, a record is found in one tree, not in an index and then in
@@ -194,6 +194,9 @@ class SQLiteStore(Store):
                     self._file.use(partial(self._commit, [write]))
             if not write.done:
                 await self._wait_to_commit(write)
+            if self._file.behind:
+                with suppress(TimeoutError):
+                    await self._in_thread(self._file.catch_up, self._left(write.since))
             return write.result()
 
     async def _wait_to_commit(self, write: _Write[T]) -> None:
@@ -208,7 +211,7 @@ class SQLiteStore(Store):
                 await self._soon(partial(self._commit_first, queue), write.since)
         except TimeoutError as error:
             for other in queue:
-                if other.since <= time.monotonic() - self._timeout:
+                if self._left(other.since) < 0:
                     other.fail(error)
             raise
         finally:
@@ -251,14 +254,16 @@ class SQLiteStore(Store):
             except Busy:
                 tries += 1
                 # An event loop that is behind has not tried often by then.
-                if tries >= STEPS and time.monotonic() > since + self._timeout:
+                if tries >= STEPS and self._left(since) < 0:
                     raise TimeoutError(f"locked for {self._timeout:g} s") from None
                 # Another process is done within microseconds, most often.
                 await sleep(0 if tries <= 3 else random.uniform(0.0002, 0.002))
             except NotOpen:
-                left = since + self._timeout - time.monotonic()
                 with suppress(Busy):
-                    await self._in_thread(self._file.open, left)
+                    await self._in_thread(self._file.open, self._left(since))
+
+    def _left(self, since: float) -> float:
+        return since + self._timeout - time.monotonic()
 
     async def _in_thread(self, call: Callable[[], T], seconds: float) -> T:
         # One after the other: they would wait for each other in their threads.

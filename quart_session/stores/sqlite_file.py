@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ T = TypeVar("T")
 
 LOG = 4_000_000
 """Bytes, about, that go into the write-ahead log before it is copied into the file."""
+
+LOG_PAGES = 1000
+"""The same in pages. Others get to write while so many are copied, and wait for fewer."""
 
 LONGEST_LOG = 4000
 """Pages. The log begins anew when all of it has been copied and nobody has written meanwhile. Once
@@ -97,16 +101,16 @@ class SQLiteFile:
 
     def close(self) -> None:
         """Close the file, in a thread. It may be opened again."""
-        with self._aside:  # somebody's work comes to its end
-            pass
+        self.catch_up()
         with self._turn:
             self._drop()
 
     @contextmanager
     def aside(self) -> Iterator[sqlite3.Connection]:
-        """Another connection to the file that is open, for work in a thread."""
+        """Another connection to the file that is open, for a change in a thread."""
         with self._aside, self._second_connection() as db:
             yield db
+            _copy_log(db)
 
     def wrote(self, size: int) -> None:
         """Take note of a change with so many bytes of data, during :meth:`use`.
@@ -121,13 +125,21 @@ class SQLiteFile:
             except RuntimeError:  # no thread can start any more when the interpreter ends
                 self._aside.release()
 
+    @property
+    def behind(self) -> bool:
+        """Whether the disk is slower than those who write. They should :meth:`catch_up`."""
+        return self._log > 2 * LOG
+
+    def catch_up(self) -> None:
+        """Wait, in a thread, until the log has been copied."""
+        with self._aside:
+            pass
+
     def _copy_log(self) -> None:
         try:
             # In vain, if the disk is full: then it is tried again, and writers get their errors.
             with suppress(sqlite3.Error), self._second_connection() as db:
-                _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if pages > LONGEST_LOG:
-                    db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                _copy_log(db)
         finally:
             self._aside.release()
 
@@ -137,6 +149,7 @@ class SQLiteFile:
         connection = sqlite3.connect(uri, uri=True, timeout=self._timeout, isolation_level=None)
         with closing(connection) as db:
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA wal_autocheckpoint = 0")
             yield db
 
     def _drop(self) -> None:
@@ -190,6 +203,21 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _copy_log(db: sqlite3.Connection) -> None:
+    before = 0
+    for _ in range(100):
+        _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages < 0:  # another process is about it
+            time.sleep(0.01)
+        elif pages <= LONGEST_LOG:
+            break
+        elif pages - before <= LOG_PAGES:
+            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            break
+        else:
+            before = pages
 
 
 # A connection must not cross a fork, not even unused: SQLite would take the parent's locks for the

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ import anyio
 import pytest
 
 from quart_session.errors import ConfigError, StoreError
+from quart_session.stores import sqlite_file
 from quart_session.stores.base import ABSENT, Conflict, Record, digest
 from quart_session.stores.sqlite import SQLiteStore
 from quart_session.testing import found, gather, run_and_cancel
@@ -180,6 +182,29 @@ anyio.run(main)
             output(process)
         assert path.stat().st_size < 4_000_000
         assert Path(f"{path}-wal").stat().st_size < 10_000 * 4096
+
+    @both
+    async def test_writers_wait_for_a_disk_that_does_not_keep_up(
+        self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The event loop does not; and the log does not grow without end."""
+        done = 0
+        copied = threading.Event()
+        monkeypatch.setattr(sqlite_file, "LOG", 50_000)
+        monkeypatch.setattr(sqlite_file, "_copy_log", lambda db: copied.wait(10))
+
+        async def write() -> None:
+            nonlocal done
+            for n in range(50):
+                await store.set(f"key {n}", bytes(1000), 60)
+                done += 1
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            await anyio.sleep(0.2)
+            assert done < 20
+            copied.set()
+        assert done == 50
 
 
 class TestSharing:
