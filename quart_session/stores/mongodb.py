@@ -78,7 +78,8 @@ class _Client:
 class MongoDBStore(Store):
     """Keeps each record as a document, which can be queried and which MongoDB removes in the end.
 
-    A read, a write and a conditional write are one round trip each; a conflict is two.
+    A read, a write, a conditional write and a touch are one round trip each; a conflict, and a touch
+    that finds nothing, are two.
     :mod:`quart_session.stores.mongodb_documents` says what a document holds. The clocks of all
     machines must agree, to the second or so.
 
@@ -221,13 +222,13 @@ class MongoDBStore(Store):
     async def touch(self, key: str, ttl: float) -> bool:
         async def extend(sessions: Sessions, again: bool) -> bool:
             now = time.time()
+            life = {"$set": {"expires": moment(now + min(ttl, LONGEST))}}
             # Version 3 wrote no end of a life.
-            alive = [{"expires": {"$gt": moment(now)}}, {"expires": {"$exists": False}}]
-            result = await sessions.update_one(
-                {"_id": id_of(key), "$or": alive},
-                {"$set": {"expires": moment(now + min(ttl, LONGEST))}},
-            )
-            return result.matched_count > 0
+            for alive in ({"$gt": moment(now)}, {"$exists": False}):
+                where = {"_id": id_of(key), "expires": alive}
+                if (await sessions.update_one(where, life)).matched_count:
+                    return True
+            return False
 
         return await self._call(extend)
 
