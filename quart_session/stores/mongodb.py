@@ -78,10 +78,9 @@ class _Client:
 class MongoDBStore(Store):
     """Keeps each record as a document, which can be queried and which MongoDB removes in the end.
 
-    A read, a write, a conditional write and a touch are one round trip each; a conflict, and a touch
-    that finds nothing, are two.
-    :mod:`quart_session.stores.mongodb_documents` says what a document holds. The clocks of all
-    machines must agree, to the second or so.
+    A read, a write, a conditional write and a touch are one round trip each; a conflict is two, and
+    so is a touch that finds nothing. :mod:`quart_session.stores.mongodb_documents` says what a
+    document holds. The clocks of all machines must agree, to the second or so.
 
     :param uri: ``mongodb://`` or ``mongodb+srv://``, by default the server of this machine. It
         names the database, by default ``quart_session``, and options of pymongo may follow.
