@@ -13,7 +13,7 @@ from uuid import uuid4
 import anyio
 import redis
 from quart import Quart, session
-from redis_topologies import Topology
+from redis_topologies import Cluster, Topology
 
 from quart_session import Session
 from quart_session.errors import StoreError
@@ -137,7 +137,7 @@ class Shop:
     def counts_at(self, n: int, visitors: list[Visitor]) -> dict[Visitor, int]:
         """What server *n*, be it a replica, has of *visitors*."""
         with redis.Redis(port=self.servers.servers[n].port) as client:
-            if client.info("server")["redis_mode"] == "cluster":
+            if isinstance(self.servers, Cluster):
                 client.execute_command("READONLY")
             documents = [client.get(self.key_of(visitor)) for visitor in visitors]
         loads = self.interface.serializer.loads
