@@ -213,6 +213,13 @@ class TestClients:
             "redis://user:s3cret@localhost?socket_timeout=soon",
             "redis://user:s3cret@localhost?no_such_option=1",
             "redis://user:s3cret@[localhost",
+            "redis+cluster://user:s3cret@",
+            "redis+cluster://user:s3cret@host:port",
+            "redis+cluster://user:s3cret@host?no_such_option=1",
+            "redis+sentinel://user:s3cret@host:26379",
+            "redis+sentinel://user:s3cret@host,/service",
+            "redis+sentinel://user:s3cret@host/service/database",
+            "redis+sentinel://user:s3cret@host/service?no_such_option=1",
         ],
     )
     def test_a_bad_url_is_refused_without_showing_its_password(self, url: str) -> None:
@@ -221,6 +228,28 @@ class TestClients:
         assert "SESSION_URI" in str(error.value)
         assert "s3cret" not in str(error.value)
         assert error.value.__cause__ is None
+
+    async def test_a_url_says_hosts_user_and_options_of_a_cluster(self) -> None:
+        store = RedisStore("rediss+cluster://ada:p%2Css@one,[::1]:7001?max_connections=3")
+        client: Any = store.backend
+        nodes = client.nodes_manager.startup_nodes.values()
+        assert {(node.host, node.port) for node in nodes} == {("one", 6379), ("::1", 7001)}
+        options = client.get_connection_kwargs()
+        assert (options["username"], options["password"]) == ("ada", "p,ss")
+        assert options["max_connections"] == 3
+        assert options["ssl_check_hostname"] is True
+
+    async def test_a_url_says_sentinels_service_and_database(self) -> None:
+        store = RedisStore(
+            "redis+sentinel://ada:one@a,b:2/main/5?sentinel_username=eve&sentinel_password=two"
+        )
+        pool = store.backend.connection_pool  # type: ignore[attr-defined]
+        assert pool.service_name == "main"
+        options = pool.connection_kwargs
+        assert (options["username"], options["password"], options["db"]) == ("ada", "one", 5)
+        asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+        assert [(one["host"], one["port"]) for one in asked] == [("a", 26379), ("b", 2)]
+        assert {(one["username"], one["password"]) for one in asked} == {("eve", "two")}
 
     async def test_the_backend_is_the_client_of_the_running_loop(
         self, store: RedisStore, key: str
