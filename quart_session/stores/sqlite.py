@@ -54,6 +54,9 @@ SWEEP = 4
 STEP = 500
 """Expired records that are removed at once when all of them shall go. Writers wait meanwhile."""
 
+STEP_TIMEOUT = 30.0
+"""Seconds for that, and for the disk to take it. No request waits for it."""
+
 # With an id, which is made from the key, a record is found in one tree, not in an index and then in
 # the table: with a million records that takes a third off the time. `expires` is wall-clock time,
 # in seconds: processes share it and it outlives a restart.
@@ -93,7 +96,8 @@ class SQLiteStore(Store):
     again, so the file stops growing.
 
     The event loop never waits for a lock. It waits for the operating system, which answers from
-    memory, and from the disk where nobody has read for long.
+    memory, and from the disk where nobody has read for long: some 0.1 ms, more where others keep
+    that disk busy.
 
     :param path: the file.
     :param timeout: seconds that a call may wait for others that use the file.
@@ -181,7 +185,7 @@ class SQLiteStore(Store):
         await self.open()
         removed = 0
         with self._errors:
-            while some := await self._in_thread(step, self._timeout):
+            while some := await self._in_thread(step, STEP_TIMEOUT):
                 removed += some
         return removed
 
