@@ -165,6 +165,12 @@ class Watched(Topology):
         wait_until(
             lambda: all(complete(n) for n in range(len(self.sentinels))), "sentinels are complete"
         )
+
+        def agreed() -> bool:
+            first, *others = {self._state(n)["port"] for n in range(len(self.sentinels))}
+            return not others and len(self.replicas_of(self.number(first))) == replicas
+
+        wait_until(agreed, "all follow one master")
         wait_until(lambda: all(map(self.in_step, self.running())), "replicas are in step")
 
     def master_of(self, key: str) -> int:
