@@ -36,7 +36,7 @@ from quart_session.session import (
     check_user_id,
 )
 from quart_session.stores.base import ABSENT, Conflict, Expect, Record, Version
-from quart_session.users import UserIndex, claimed_by
+from quart_session.users import UserIndex, claimed_by, user_of
 
 if TYPE_CHECKING:
     from blinker import Signal
@@ -69,6 +69,8 @@ class Commit:
         """When the record ends that is written now; ``None``: after a whole lifetime."""
         self._renews = False
         """Whether the new id of the session is not the application's wish."""
+        self._was_vacant = False
+        """Whether another request had taken the last key out of the session."""
         self._noted: tuple[str, str] | None = None
         """The user whose index has the session, and the key under which it has it."""
 
@@ -107,14 +109,21 @@ class Commit:
         Requests that are under way with the old id find the session for a short while.
         """
         self._renews = True
-        self._session._sid = new_sid()
-        try:
-            return await self._save(origin)
-        except BaseException:
-            self._session._sid = origin.sid
-            raise
+        return await self._save(origin)
 
     async def _save(self, origin: Origin) -> bool:
+        session = self._session
+        sid = session._sid
+        if self._renews:
+            session._sid = new_sid()
+        try:
+            return await self._store(origin)
+        except BaseException:
+            if session._origin is origin:  # nothing was stored, so another try starts from here
+                session._sid = sid
+            raise
+
+    async def _store(self, origin: Origin) -> bool:
         session = self._session
         self._noted = origin.noted
         if session._cleared and session._is_empty():
@@ -128,7 +137,7 @@ class Commit:
             if here is None:
                 return False
             if here.record.data != origin.data:
-                await self._merge(here.record)
+                await self._merge(here)
             if has_new_id and not (self._renews and here.sid != origin.sid):
                 alive = await self._move(here)
             else:
@@ -216,12 +225,13 @@ class Commit:
                     session._saved(None)
                     return True
                 break
-            await self._merge(there.record)
+            await self._merge(there)
             expected = there.record.version
 
         if data == VACANT:
-            await self._end(session._ensure_sid(), key)
+            sid = session._ensure_sid()
             self._removed()
+            await self._end(sid, key)
         else:
             self._saved(key, data, result)
             await self._send(signals.session_saved)
@@ -236,6 +246,8 @@ class Commit:
         data, expected = origin.data, origin.version
         if key == origin.key:
             return Found(origin.sid, key, Record(data, expected, None))
+        if origin.noted is not None:
+            await self._note(origin.noted[0], key)
         while True:
             written = await self._set(key, data, ABSENT)
             if isinstance(written, Conflict):
@@ -263,6 +275,10 @@ class Commit:
                 if isinstance(result, Conflict):
                     if not is_alive(result.record):
                         return False
+                    if result.record.data != data:  # of an earlier try, which failed half way
+                        session._sid = new_sid()
+                        key, written = records.keys_of(session._sid)[0], None
+                        continue
                     result = result.record.version
                 written = result
             if not self._renews:
@@ -279,7 +295,9 @@ class Commit:
                 if found is None:
                     await self._take_back(key, written)
                     return False
-                await self._merge(found.record)
+                if found.key == key:  # our own write, its answer was lost
+                    break
+                await self._merge(found)
                 if found.key != old.key and self._renews:  # another request has just done it
                     await self._take_back(key, written)
                     self._follow_id(found)
@@ -290,13 +308,13 @@ class Commit:
             old = found
 
         if session._is_empty():  # from the start, or since others deleted what this request kept
+            self._removed()
             await self._take_back(key, written)
             await self._end(old.sid, old.key)
-            self._removed()
             return True
         assert written is not None
-        await self._clean_up(old.sid, old.key)
         self._saved(key, data, written)
+        await self._clean_up(old.sid, old.key)
         fingerprint = records.fingerprint(self._app, old.sid)
         await self._send(signals.session_regenerated, old_fingerprint=fingerprint)
         await self._send(signals.session_saved)
@@ -314,9 +332,7 @@ class Commit:
 
     def _follow_id(self, found: Found) -> None:
         """Take over the id that the session has got from another request."""
-        if found.sid != self._session._sid:
-            self._session._sid = found.sid
-            self._session._cookie = "set"
+        self._session._sid = found.sid
 
     async def _take_back(self, key: str, written: Version | None) -> Conflict | None:
         """Remove the record under a new key, unless others have already been there."""
@@ -324,16 +340,20 @@ class Commit:
             return None
         return await self._records.call(self._records.store.delete(key, written))
 
-    async def _merge(self, theirs: Record) -> None:
+    async def _merge(self, found: Found) -> None:
         """Put this request's changes into what another one stored, after a short pause."""
-        session = self._session
+        session, theirs = self._session, found.record
         await self._send(signals.session_conflict)
         await self._attempts.pause()
         if theirs.data == VACANT:
+            if METADATA not in session._my_keys:
+                session._describe(user=None)  # whoever emptied it took that back, too
             document = session._reserved
-            session._cookie = "set"  # the other response removes it
+            self._was_vacant, self._noted = True, None
         else:
             document = self._records.decode(theirs.data)
+            user_id = user_of(document, self._config.user_key)
+            self._noted = None if user_id is None else (user_id, found.key)
             if self._ends is not None and theirs.expires_in is not None:
                 self._ends = max(self._ends, time.time() + theirs.expires_in)
         mine = session._my_keys
@@ -359,11 +379,17 @@ class Commit:
         document = session._document()
         data = self._records.encode_to_store(document)
         user_id = claimed_by(document, self._config.user_key)
-        noted = None if user_id is None else (check_user_id(user_id), key)
-        if noted is not None and noted != self._noted:
-            await self._users.add(*noted, session._user_note(), self.ttl())
-        self._noted = noted
+        if user_id is None:
+            self._noted = None
+        else:
+            await self._note(check_user_id(user_id), key)
         return data
+
+    async def _note(self, user_id: str, key: str) -> None:
+        """See to it that the index of the user has the session that is to lie under *key*."""
+        if self._noted != (user_id, key):
+            await self._users.add(user_id, key, self._session._user_note(), self.ttl())
+            self._noted = (user_id, key)
 
     def _saved(self, key: str, data: bytes, version: Version) -> None:
         session = self._session
@@ -372,6 +398,7 @@ class Commit:
             session._origin is None
             or session._is_moving()
             or extended
+            or self._was_vacant  # the other response removes it
             or "_permanent" in session._my_keys
         ):
             session._cookie = "set"
@@ -382,8 +409,13 @@ class Commit:
     async def _keep_index(self, before: tuple[str, str] | None) -> None:
         """Bring the index of the session's user up to date, after the session itself is."""
         session = self._session
-        now = None if session._origin is None else session._origin.noted
-        if before != now:
+        origin = session._origin
+        if origin is None:
+            return
+        now = origin.noted
+        # Where the session is still under the old key, another request may be about to bind it to
+        # the same user again, and has noted that already.
+        if before is not None and before[1] != origin.key:
             await self._forget(before)
         if now is None:
             return

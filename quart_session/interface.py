@@ -284,7 +284,9 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
                 await commit.create()
             return True
         changed = has_changed(self.records, session, origin)
-        if self._is_renewal_due(session, origin, response):
+        if session._suppressed:
+            session._sid = origin.sid  # a regenerate() is not stored either
+        elif self._is_renewal_due(session, response):
             return await self._renew(session, origin, commit, changed)
         if changed:
             alive = await commit.update(origin, self._is_refresh_due(origin, commit.ttl()))
@@ -296,10 +298,7 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         return alive
 
     def _is_renewal_due(
-        self,
-        session: ServerSideSession,
-        origin: Origin,
-        response: Response | WerkzeugResponse | None,
+        self, session: ServerSideSession, response: Response | WerkzeugResponse | None
     ) -> bool:
         """Whether the session has had its id for longer than ``SESSION_RENEW_AFTER``."""
         if self.config.renew_after is None or session._in_websocket or session._is_moving():
@@ -320,8 +319,10 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
                 raise
             logger.warning("A session did not get a new id: %s", error)
             return True
-        if changed and not alive:
-            await commit.drop()
+        if not alive:
+            session._cookie = None
+            if changed:
+                await commit.drop()
         return alive
 
     def _is_worth_storing(

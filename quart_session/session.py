@@ -366,7 +366,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._sid = new_sid()
         self._pin()
         self._forced = True
-        self._superseded = False
+        self._suppressed = self._superseded = False
 
     @property
     def user_id(self) -> str | None:
@@ -576,6 +576,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._my_keys.add(METADATA)
         self._describe(user=None)
         self._cleared = True
+        self._suppressed = False
         super().clear()
 
 

@@ -139,8 +139,9 @@ class UserIndex:
         dead = await self._dead(user_id)
 
         def change(entries: dict[str, Entry]) -> None:
-            for gone in dead:
-                entries.pop(gone, None)
+            for gone, seen in dead.items():
+                if entries.get(gone) == seen:  # nobody has noted it again
+                    del entries[gone]
             entries[key] = {"since": time.time(), **entry}
 
         await self._change(user_id, change, life + SETTLED)
@@ -163,15 +164,14 @@ class UserIndex:
         elif record.expires_in is not None and record.expires_in < life:
             await self._records.call(self._records.store.touch(place, life + SETTLED))
 
-    async def _dead(self, user_id: str) -> list[str]:
-        """Some sessions of the user that are gone."""
+    async def _dead(self, user_id: str) -> dict[str, Entry]:
+        """Some entries of sessions that are gone, or the user's no more."""
         entries = await self._entries(user_id)
-        sample = random.sample(list(entries), min(SAMPLE, len(entries)))
-        return [key for key in sample if await self._is_gone(key, entries[key])]
-
-    async def _is_gone(self, key: str, entry: Entry) -> bool:
-        settled = entry["since"] < time.time() - SETTLED
-        return settled and not is_alive(await self._records.find(key))
+        sample = random.sample(list(entries.items()), min(SAMPLE, len(entries)))
+        settled = [(key, entry) for key, entry in sample if entry["since"] < time.time() - SETTLED]
+        return {
+            key: entry for key, entry in settled if await self._find(user_id, key, entry) is None
+        }
 
     async def _change(
         self,
@@ -210,14 +210,18 @@ class UserIndex:
 
     async def alive(self, user_id: str) -> list[NotedSession]:
         """The sessions that the user really has; those noted first are looked at first."""
-        found = []
-        for key, entry in (await self._entries(user_id)).items():
-            record = await self._records.find(key)
-            if is_alive(record):
-                document = self._records.decode(record.data)
-                if user_of(document, self._config.user_key) == user_id:
-                    found.append(NotedSession(key, entry, record, document))
-        return found
+        entries = await self._entries(user_id)
+        found = [await self._find(user_id, key, entry) for key, entry in entries.items()]
+        return [session for session in found if session is not None]
+
+    async def _find(self, user_id: str, key: str, entry: Entry) -> NotedSession | None:
+        record = await self._records.find(key)
+        if not is_alive(record):
+            return None
+        document = self._records.decode(record.data)
+        if user_of(document, self._config.user_key) != user_id:
+            return None
+        return NotedSession(key, entry, record, document)
 
     async def limit(self, app: Quart, user_id: str) -> None:
         """Revoke the oldest sessions of a user who has more than ``SESSION_MAX_PER_USER``."""
@@ -232,7 +236,7 @@ class UserIndex:
         Nothing that still runs can bring them back, since every write expects what it has read.
         """
         ended = [key for key in keys if await self._records.remove(key)]
-        await self.remove(user_id, keys)
+        await self.remove(user_id, ended)
         for key in ended:
             await self._records.announce_key(app, signals.session_revoked, key, user_id=user_id)
         return len(ended)

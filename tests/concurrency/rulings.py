@@ -621,9 +621,22 @@ def judge_by_outcome(
     renewed_ids = interface.config.renew_after is not None
     keys = state.keys() if renewed_ids else interface.records.keys_of(sid)
     over = False
+    there: dict[str, bytes] = {interface.records.keys_of(sid)[-1]: b""}
     for effect in log:
         me = requests[effect.actor]
+        if isinstance(effect.result, Conflict):
+            continue
+        if effect.call == "set":
+            there[effect.key] = effect.data
+        elif effect.call == "delete":
+            there.pop(effect.key, None)
         if effect.call == "end":
+            for told in _ids_told(me):
+                if not any(
+                    not is_left_over(there.get(key, MARKER))
+                    for key in interface.records.keys_of(told)
+                ):
+                    verdict.add(COOKIE, "the response names an id that leads nowhere")
             over = over or any(cookie.startswith("session=;") for cookie in me.cookies)
             if me.cookies and not me.cookies[0].startswith(("session=;", f"session={sid}")):
                 over = over or not renewed_ids  # a new id
@@ -636,6 +649,12 @@ def judge_by_outcome(
     return verdict
 
 
+def _ids_told(request: Request) -> list[str]:
+    """The session ids that a response gives the browser."""
+    told = [cookie.partition("=")[2].partition(";")[0] for cookie in request.cookies]
+    return [sid for sid in told if sid]
+
+
 async def judge_ids(
     interface: SessionInterface, sid: str, requests: list[Request], verdict: Verdict
 ) -> None:
@@ -643,9 +662,9 @@ async def judge_ids(
     intents = [intent for request in requests for intent in request.intents]
     if any(intent.regenerate or intent.destroy or intent.clear for intent in intents):
         return
-    told = {cookie.split("=")[1].split(";")[0] for one in requests for cookie in one.cookies}
-    if "" in told:
+    if any(cookie.startswith("session=;") for one in requests for cookie in one.cookies):
         return
+    told = {sid for one in requests for sid in _ids_told(one)}
     if not told:
         verdict.add(COOKIE, "nobody was told the new id")
     found = {await interface.records.look_up(one) for one in (sid, *told)}

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from backends import ONE_CONNECTION, make_store
-from quart import Quart, Response
+from quart import Quart
 from quart_trio import QuartTrio
-from werkzeug.datastructures import Headers
+from saves import MERGED, NEW, OLD, SAVES, Browsers
 
-from quart_session.config import SessionConfig
+from quart_session import ConfigError
 from quart_session.interface import SessionInterface
-from quart_session.remains import is_alive
 from quart_session.stores.base import ANY, Conflict, Store
 from quart_session.testing import run_and_cancel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
-
-OLD = {"user": "ada", "cart": ["tea"]}
 
 
 @pytest.fixture(params=ONE_CONNECTION)
@@ -32,93 +28,10 @@ async def store(request, tmp_path, anyio_backend_name):
     await store.close()
 
 
-class Browsers:
-    """Requests with the session id that they are given."""
-
-    def __init__(self, app: Quart, store: Store) -> None:
-        self.app = app
-        self.store = store
-        self.prefix = f"{uuid.uuid4().hex}:"
-        self.interface = SessionInterface(store, SessionConfig(key_prefix=self.prefix, timeout=5))
-
-    async def open(self, sid: str | None = None) -> Any:
-        headers = Headers({"Host": "localhost"})
-        if sid is not None:
-            headers["Cookie"] = f"session={sid}"
-        request = self.app.request_class(
-            "GET", "http", "/", b"", headers, "", "1.1", {}, send_push_promise=_no_push
-        )
-        return await self.interface.open_session(self.app, request)
-
-    async def save(self, session: Any) -> None:
-        await self.interface.save_session(self.app, session, Response(""))
-
-    async def begin(self) -> str:
-        """Store a session; return its id."""
-        session = await self.open()
-        session.update(OLD)
-        await self.save(session)
-        return session.sid
-
-    async def look(self, sid: str) -> dict[str, Any] | None:
-        """What a request with *sid* finds."""
-        found = await self.interface.records.look_up(sid)
-        if found is None or not is_alive(found.record):
-            return None
-        document = self.interface.records.decode(found.record.data)
-        return {key: value for key, value in document.items() if not key.startswith("_")}
-
-    async def check_works(self) -> None:
-        """The store answers each of the next hundred calls, and answers that call."""
-        for n in range(25):
-            key, data = f"{self.prefix}next:{n}", b"%d" % n
-            version = await self.store.set(key, data, 60)
-            record = await self.store.get(key)
-            assert record is not None and record[:2] == (data, version)
-            assert await self.store.touch(key, 60) is True
-            assert await self.store.delete(key, version) is None
-
-
-async def _no_push(path: str, headers: Headers) -> None: ...
-
-
 @pytest.fixture
 def browsers(store, anyio_backend_name) -> Browsers:
     return Browsers((QuartTrio if anyio_backend_name == "trio" else Quart)(__name__), store)
 
-
-def change(session):
-    session["user"] = "bob"
-    session["cart"].append("milk")
-
-
-NEW = {"user": "bob", "cart": ["tea", "milk"]}
-THEIRS = {**OLD, "theirs": True}
-MERGED = {**NEW, "theirs": True}
-
-
-def change_and_regenerate(session):
-    change(session)
-    session.regenerate()
-
-
-def destroy_and_refill(session):
-    session.destroy()
-    session["bye"] = True
-
-
-SAVES = {
-    # what the request does; whether another one saves first; what the old id may give afterwards
-    "update": (change, False, [OLD, NEW]),
-    "merge": (change, True, [THEIRS, MERGED]),
-    "regenerate": (change_and_regenerate, False, [OLD, None]),
-    "regenerate and merge": (change_and_regenerate, True, [THEIRS, None]),
-    "destroy": (lambda session: session.destroy(), False, [OLD, None]),
-    "destroy what changed": (lambda session: session.destroy(), True, [THEIRS, None]),
-    "destroy and refill": (destroy_and_refill, False, [OLD, None]),
-    "clear": (lambda session: session.clear(), True, [THEIRS, None]),
-    "delete every key": (lambda session: [session.pop(key) for key in OLD], False, [OLD, None]),
-}
 
 both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 ways = pytest.mark.parametrize(
@@ -143,30 +56,27 @@ async def all_ended(before: set[anyio.TaskInfo]) -> None:
 @ways
 @pytest.mark.parametrize("name", SAVES)
 async def test_a_save_cancelled_anywhere(browsers, name, native, tally):
-    do, others, possible = SAVES[name]
+    save = SAVES[name]
+    if save.binds and browsers.store.evicts:
+        with pytest.raises(ConfigError):
+            await browsers.prepare(save)
+        return
     await browsers.begin()  # the client has its tasks
     before = tasks()
     at, finished = 0, False
     while not finished:
-        sid = await browsers.begin()
-        session = await browsers.open(sid)
-        session.get("user")
-        if others:
-            other = await browsers.open(sid)
-            other["theirs"] = True
-            await browsers.save(other)
-        do(session)
-
+        sid, session = await browsers.prepare(save)
         finished = await run_and_cancel(browsers.save(session), at, native=native)
         await all_ended(before)
 
         await browsers.check_works()
         left = await browsers.look(sid)
-        assert left in possible
+        assert left in save.possible
         if finished:
-            assert left == possible[-1]
-        if name.startswith("regenerate"):
-            whole = MERGED if others else NEW
+            assert left == save.possible[-1]
+        await browsers.check_index(sid, session.sid)
+        if save.regenerates:
+            whole = MERGED if save.others else NEW
             new = await browsers.look(session.sid)
             # One of the two ids has all that there is.
             assert new == whole if left is None else new in (None, whole, NEW)

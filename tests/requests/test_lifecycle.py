@@ -89,6 +89,30 @@ class TestRegenerate:
         assert "Set-Cookie" not in response.headers
         assert await site.interface.get(new_key[0]) is None
 
+    async def test_counts_after_modified_was_set_to_false(self, site):
+        old = site.cookie()
+
+        def login(session):
+            session.modified = False
+            session.regenerate()
+
+        await site.visit(login)
+        assert site.cookie() != old
+        assert await site.look() == {"user": "ada", "cart": ["tea"]}
+
+    async def test_is_forgotten_when_nothing_is_to_be_saved(self, site):
+        old = site.cookie()
+        [key] = site.interface.records.keys_of(old)
+        await site.store.inner.touch(key, 60)  # so little is left that the cookie is sent again
+
+        def refuse(session):
+            session.regenerate()
+            session.modified = False
+
+        await site.visit(refuse)
+        assert site.cookie() == old
+        assert await site.look() == {"user": "ada", "cart": ["tea"]}
+
     async def test_in_a_websocket_is_an_error_since_the_browser_would_not_know(self, site):
         site.app._got_first_request = False
 

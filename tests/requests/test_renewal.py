@@ -202,6 +202,18 @@ async def test_a_login_that_was_under_way_leaves_one_session(site):
     }
 
 
+async def test_a_request_that_is_to_save_nothing_saves_nothing(site):
+    def refuse(session):
+        session.clear()
+        session["user"] = "bob"
+        session.modified = False
+
+    old = site.cookie()
+    await site.visit(refuse)
+    assert site.cookie() == old
+    assert site.store.calls == ["get"]
+
+
 async def test_a_websocket_keeps_the_id(site):
     from quart import session
 
