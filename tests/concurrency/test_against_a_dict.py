@@ -31,10 +31,14 @@ SOAK = os.environ.get("SOAK", "") not in ("", "0")
 
 PERMANENT = "_permanent"
 
+USER = "_user"
+"""Where the model has whom the session is bound to."""
+
 keys = st.sampled_from(["a", "b", "c", "d"])
 values = st.one_of(
     st.integers(0, 3), st.text("xyž🐎", max_size=2), st.lists(st.integers(0, 3), max_size=2)
 )
+users = st.sampled_from(["ada", "bob", None])
 browsers = st.integers(0, 2)
 back = st.sampled_from([0, 0, 0, 1, 2])
 changes = st.one_of(
@@ -45,8 +49,11 @@ changes = st.one_of(
     st.tuples(st.just("setdefault"), keys, values),
     st.tuples(st.just("update"), st.none(), st.dictionaries(keys, values, max_size=3)),
     st.tuples(st.just("permanent"), st.none(), st.booleans()),
+    st.tuples(st.just("bind"), st.none(), users),
     st.tuples(
-        st.sampled_from(["popitem", "clear", "destroy", "regenerate", "save", "reload"]),
+        st.sampled_from(
+            ["popitem", "clear", "destroy", "regenerate", "save", "reload", "suppress"]
+        ),
         st.none(),
         st.none(),
     ),
@@ -54,7 +61,11 @@ changes = st.one_of(
 
 
 def visible(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != PERMANENT}
+    return {key: value for key, value in document.items() if key not in (PERMANENT, USER)}
+
+
+def is_empty(document: dict[str, Any]) -> bool:
+    return not visible(document) and USER not in document
 
 
 def same(one: Any, other: Any) -> bool:
@@ -70,6 +81,14 @@ class World:
         self.ended: set[str] = set()
         self.vacant: set[str] = set()
         """Where the last key was taken out: there is room for what others add."""
+        self.renewed_as: dict[str, str] = {}
+        """Which id came after which, without anybody asking for it."""
+
+    def present(self, sid: str) -> str:
+        """The id that the session has now that once had *sid*."""
+        while sid in self.renewed_as:
+            sid = self.renewed_as[sid]
+        return sid
 
 
 class Model:
@@ -77,15 +96,17 @@ class Model:
 
     def __init__(self, world: World, sid: str | None) -> None:
         self.world = world
-        self.origin = sid if sid in world.sessions else None
-        self.superseded = sid in world.ended or sid in world.vacant
+        now = None if sid is None else world.present(sid)
+        self.origin = now if now in world.sessions else None
+        gone = now in world.ended or now in world.vacant
+        self.superseded = self.origin is None and (gone or now != sid)
         self.over = False
         self.doomed: str | None = None
-        self.renewed = self.cleared = False
+        self.forced = self.renewed = self.cleared = self.suppressed = False
         self.mine: set[str] = set()
         self.cookies: set[str | None] = {None}
         """What the response may say."""
-        self._take(world.sessions[sid] if self.origin else {PERMANENT: True})
+        self._take(world.sessions[self.origin] if self.origin else {PERMANENT: True})
 
     def _take(self, document: dict[str, Any]) -> None:
         self.document = deepcopy(document)
@@ -93,14 +114,29 @@ class Model:
 
     def set(self, key: str, value: Any) -> None:
         self.document[key] = deepcopy(value)
-        self.mine.add(key)
+        self._note(key)
 
     def delete(self, key: str) -> None:
         del self.document[key]
-        self.mine.add(key)
+        self._note(key)
+
+    def _note(self, *keys: str) -> None:
+        self.mine.update(keys)
+        self.suppressed = False
+
+    def bind(self, user: str | None) -> None:
+        self.document.pop(USER, None)
+        if user is not None:
+            self.document[USER] = user
+        self._note(USER)
+        self.forced = True
+
+    def suppress(self) -> None:
+        self.suppressed = True
+        self.forced = False
 
     def clear(self) -> None:
-        self.mine |= visible(self.document).keys()
+        self._note(USER, *visible(self.document))
         self.cleared = True
         self._drop_data()
 
@@ -110,31 +146,36 @@ class Model:
     def destroy(self) -> None:
         self.doomed = self.doomed or self.origin
         self.origin = None
-        self.renewed = self.cleared = False
+        self.forced = self.renewed = self.cleared = False
         self.mine = set()
         self._drop_data()
 
     def regenerate(self) -> None:
-        self.renewed = True
-        self.superseded = False
+        self.forced = self.renewed = True
+        self.suppressed = self.superseded = False
 
     def reload(self) -> None:
         if self.origin is None:
             return
-        if self.origin in self.world.sessions:
-            self._take(self.world.sessions[self.origin])
-            self.renewed = self.cleared = False
-            self.mine = set()
+        now = self.world.present(self.origin)
+        if now in self.world.sessions:
+            self.origin = now
+            self._take(self.world.sessions[now])
+            self._start_over()
         else:
             self.document = {}
             self.over = True
 
-    def save(self, sid: str) -> None:
-        """*sid*: the id that the session has now."""
-        if not self.over:
-            self.over = not self._save(sid)
+    def _start_over(self) -> None:
+        self.forced = self.renewed = self.cleared = self.suppressed = False
+        self.mine = set()
 
-    def _save(self, sid: str) -> bool:
+    def save(self, sid: str, renews: bool = False) -> None:
+        """*sid*: the id that the session has now. *renews*: whether it was old enough for it."""
+        if not self.over:
+            self.over = not self._save(sid, renews)
+
+    def _save(self, sid: str, renews: bool) -> bool:
         world = self.world
         if self.doomed is not None:
             if not self._end(self.doomed):
@@ -144,16 +185,21 @@ class Model:
             self.cookies = {None}
             return False
         if self.origin is None:
-            if visible(self.document):
+            if not is_empty(self.document) and not self.suppressed:
                 world.sessions[sid] = deepcopy(self.document)
                 self._saved(sid)
             return True
 
-        origin = self.origin
-        if not (self.renewed or self.cleared) and not self._changed():
+        if self.suppressed:
+            self.renewed = False
             return True
+        origin = world.present(self.origin)
+        wanted = self.forced or self.renewed or self.cleared or renews
+        if not wanted and not self._changed():
+            return True
+        renews = renews and not self.renewed and origin == self.origin
         self.mine |= self._changed()
-        if self.cleared and not visible(self.document):
+        if self.cleared and is_empty(self.document):
             if not self._end(origin):
                 return False
             self._removed()
@@ -161,7 +207,7 @@ class Model:
         if origin in world.sessions:
             theirs = world.sessions[origin]
         elif origin in world.vacant:
-            theirs = {k: v for k, v in self.document.items() if k == PERMANENT}
+            theirs = {k: v for k, v in self.document.items() if k == PERMANENT or k in self.mine}
         else:
             self.cookies = {None}
             return False
@@ -175,12 +221,16 @@ class Model:
         self.document = deepcopy(merged)
         world.sessions.pop(origin, None)
         world.vacant.discard(origin)
-        if not visible(merged):
+        if is_empty(merged):
             (world.ended if self.renewed else world.vacant).add(origin)
             self._removed(perhaps=was_vacant)
             return True
         if self.renewed:
             world.ended.add(origin)
+        elif renews:
+            world.renewed_as[origin] = sid
+        else:
+            assert sid == origin
         world.sessions[sid] = merged
         self._saved(sid, anew=was_vacant)
         return True
@@ -195,6 +245,7 @@ class Model:
         }
 
     def _end(self, sid: str) -> bool:
+        sid = self.world.present(sid)
         alive = self.world.sessions.pop(sid, None) is not None
         if alive or sid in self.world.vacant:
             self.world.vacant.discard(sid)
@@ -206,14 +257,12 @@ class Model:
         if anew or sid != self.origin or PERMANENT in self.mine:
             self.cookies = {sid}
         self.origin = sid
-        self.renewed = self.cleared = False
-        self.mine = set()
+        self._start_over()
         self.base = deepcopy(self.document)
 
     def _removed(self, perhaps: bool = False) -> None:
         self.origin = None
-        self.renewed = self.cleared = False
-        self.mine = set()
+        self._start_over()
         self.cookies = {"remove"} | (self.cookies if perhaps else set())
 
 
@@ -225,13 +274,18 @@ class Browsers(RuleBasedStateMachine):
         logging.getLogger("quart_session").disabled = True
         self.runner = asyncio.Runner()
         self.app = Quart(__name__)
-        self.interface = SessionInterface(MemoryStore(clock=Clock()), SessionConfig(timeout=60))
         self.world = World()
         self.cookies: list[list[str | None]] = []
         """What each browser holds, and held before."""
 
-    @initialize(count=st.integers(1, 3))
-    def start(self, count: int) -> None:
+    @initialize(count=st.integers(1, 3), renews=st.booleans())
+    def start(self, count: int, renews: bool = False) -> None:
+        self.renews = renews
+        """Whether each request finds its session old enough for a new id."""
+        self.interface = SessionInterface(
+            MemoryStore(clock=Clock()),
+            SessionConfig(timeout=60, renew_after=1e-9 if renews else None),
+        )
         self.cookies = [[None] for _ in range(count)]
         for browser in range(count):
             self.visit(browser, 0, [("update", None, {"a": 1, "b": [2]})])
@@ -304,6 +358,12 @@ class Browsers(RuleBasedStateMachine):
         elif what == "popitem" and len(session):
             key, _ = session.popitem()
             model.delete(key)
+        elif what == "bind":
+            session.bind(value)
+            model.bind(value)
+        elif what == "suppress" and not self.renews:
+            session.modified = False
+            model.suppress()
         elif what == "save":
             await session.save()
             model.save(session._sid)
@@ -321,7 +381,7 @@ class Browsers(RuleBasedStateMachine):
             await self._do(change, session, model)
         response = Response("")
         await self.interface.save_session(self.app, session, response)
-        model.save(session._sid)
+        model.save(session._sid, self.renews)
         told: str | None = None
         for cookie in response.headers.getlist("Set-Cookie"):
             told = cookie.partition("=")[2].partition(";")[0] or "remove"
@@ -338,18 +398,26 @@ class Browsers(RuleBasedStateMachine):
         if found is None or not is_alive(found.record):
             return None
         document = self.interface.records.decode(found.record.data)
-        document.pop("_qs", None)
-        return document
+        user = document.pop("_qs", {}).get("user")
+        return document if user is None else {**document, USER: user}
 
     async def _compare(self) -> None:
         """What is stored is what the model says, whole and nothing else."""
-        for sid in self.world.ended | self.world.vacant:
+        world = self.world
+        for sid in world.ended | world.vacant:
             assert await self._stored(sid) is None
-        for sid, document in self.world.sessions.items():
+        for sid, document in world.sessions.items():
             assert await self._stored(sid) == document
-        assert len(self.interface.store._rows) == len(
-            self.world.sessions.keys() | self.world.ended | self.world.vacant
+        for sid in world.renewed_as:
+            assert await self._stored(sid) == world.sessions.get(world.present(sid))
+        left = [key for key in self.interface.store._rows if ":user:" not in key]
+        assert len(left) == len(
+            world.sessions.keys() | world.ended | world.vacant | world.renewed_as.keys()
         )
+        for user in ("ada", "bob"):
+            bound = [sid for sid in world.sessions if world.sessions[sid].get(USER) == user]
+            keys = {self.interface.records.keys_of(sid)[0] for sid in bound}
+            assert {noted.key for noted in await self.interface.users.alive(user)} == keys
 
     def teardown(self) -> None:
         logging.getLogger("quart_session").disabled = False
@@ -364,7 +432,7 @@ async def _no_push(path: str, headers: Headers) -> None: ...
 
 
 Browsers.TestCase.settings = settings(
-    max_examples=10_000 if SOAK else 60,
+    max_examples=int(os.environ.get("SOAK_EXAMPLES", "10000")) if SOAK else 60,
     stateful_step_count=50 if SOAK else 30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
