@@ -20,9 +20,9 @@ demo: .venv/installed-redis
 
 test: .venv/installed-test,servers
 	@sh .ci/servers
-	env -u QUART_SESSION_PURE_PYTHON .venv/bin/python -m pytest $(ARGS)
+	env -u QUART_SESSION_PURE_PYTHON sh .ci/pytest .venv/bin/python $(ARGS)
 	@echo "The same on the pure-Python arm, but for what has run on both or knows no codec:"
-	QUART_SESSION_PURE_PYTHON=1 .venv/bin/python -m pytest $(ARGS) \
+	QUART_SESSION_PURE_PYTHON=1 sh .ci/pytest .venv/bin/python $(ARGS) \
 		--ignore=tests/hotpath --ignore=tests/stores --ignore=tests/failover
 
 soak: .venv/installed-test,servers
