@@ -39,7 +39,7 @@ logger = logging.getLogger("quart_session")
 REFRESH_BELOW = 0.9
 """A life is extended only when less than this share of it is left."""
 
-ROUNDING = 1.0
+ROUNDING = 3.0
 """Seconds by which a backend may round a life up. One that is longer still is cut: since it began,
 the lifetime was made shorter."""
 
