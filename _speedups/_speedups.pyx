@@ -7,7 +7,6 @@ A ``PyObject*`` is a borrowed reference, unless a comment says that it is owned.
 """
 
 import os
-from binascii import a2b_base64
 from uuid import UUID, SafeUUID
 
 from markupsafe import Markup

@@ -64,17 +64,45 @@ cdef const char* read_markup(Reader* r, const char* p) noexcept:
     return p
 
 
+cdef int8_t BASE64_VALUE[256]
+memset(BASE64_VALUE, -1, 256)
+for _c in range(64):
+    BASE64_VALUE[<unsigned char>BASE64[_c]] = _c
+
+
 cdef const char* read_bytes(Reader* r, const char* p) noexcept:
-    cdef const char* end
+    cdef const char* end = p + 7
+    cdef Py_ssize_t n
+    cdef int padding = 0, i
+    cdef uint32_t three
     cdef PyObject* value
+    cdef char* to
     if r.end - p < 9 or memcmp(p, b'{" b":"', 7):
         return p
-    end = past_plain(p + 7, r.end)
-    if end[0] != c'"' or end[1] != c"}":
+    while BASE64_VALUE[<unsigned char>end[0]] >= 0:
+        end += 1
+    n = end - p - 7
+    while end[0] == c"=" and padding < 2:
+        end += 1
+        padding += 1
+    if end[0] != c'"' or end[1] != c"}" or (n + padding) % 4 != 0:
         return p
-    value = PyObject_CallFunction(<PyObject*>a2b_base64, b"y#", p + 7, end - p - 7)
-    if value is NULL and PyErr_ExceptionMatches(<PyObject*>ValueError):
-        PyErr_Clear()
+    p += 7
+    n = (n + padding) // 4 * 3 - padding
+    value = PyBytes_FromStringAndSize(NULL, n)
+    if value is NULL:
+        return NULL
+    to = PyBytes_AS_STRING(value)
+    while n > 0:
+        three = 0
+        for i in range(4):
+            # What is padded has less than four digits, and "=" adds bits that are not looked at.
+            three = three << 6 | BASE64_VALUE[<unsigned char>p[i]] & 63
+        for i in range(min(n, 3)):
+            to[i] = <char>(three >> (16 - 8 * i))
+        to += 3
+        p += 4
+        n -= 3
     return put(r, end + 2, value)
 
 

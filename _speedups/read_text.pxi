@@ -47,7 +47,7 @@ cdef inline const char* read_text(Reader* r, const char* p) noexcept:
 cdef inline const char* read_key(Reader* r, const char* p) noexcept:
     """The same for a key of an object, from the cache if it is short."""
     cdef uint64_t low, high = 0
-    cdef unsigned int stops
+    cdef unsigned int stops, at
     cdef int n
     cdef CachedKey* cached
     cdef PyObject* text
@@ -69,19 +69,20 @@ cdef inline const char* read_key(Reader* r, const char* p) noexcept:
         low = keep_bytes(low, n)
     elif n > 8:
         high = keep_bytes(load8(source + 8), n - 8)
-    cached = &key_cache[
-        ((low ^ (high << 7 | high >> 57)) * <uint64_t>0x9E3779B97F4A7C15) >> 54
-    ]
+    at = ((low ^ (high << 7 | high >> 57)) * <uint64_t>0x9E3779B97F4A7C15) >> 54
+    cached = &key_cache[at]
+    if cached.low != low or cached.high != high or cached.text is NULL:
+        cached = &key_cache[at ^ 1]
     if cached.low == low and cached.high == high and cached.text is not NULL:
         return put(r, p + n + 1, Py_NewRef(cached.text))
     text = ascii_new(p, n)
     if text is NULL or PyObject_Hash(text) == -1:
         Py_XDECREF(text)
         return NULL
+    # The older one of a pair goes, so that two keys of one session can share a pair.
     Py_XDECREF(cached.text)
-    cached.low = low
-    cached.high = high
-    cached.text = Py_NewRef(text)
+    cached[0] = key_cache[at]
+    key_cache[at] = CachedKey(low, high, Py_NewRef(text))
     return put(r, p + n + 1, text)
 
 
