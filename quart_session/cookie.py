@@ -113,10 +113,11 @@ def is_exposed(app: Quart, interface: SessionInterface, request: BaseRequestWebs
 def keep_from_caches(response: Response | WerkzeugResponse) -> None:
     """Tell caches that this response is for one browser (RFC 9111, sections 4.1 and 5.2.2.7).
 
-    What it says to the caches of content delivery networks alone (RFC 9213) would outweigh that.
+    What it says to some caches alone would outweigh that.
     """
     response.vary.add("Cookie")
-    response.headers.pop("CDN-Cache-Control", None)
+    for name in _to_some_caches(response):
+        del response.headers[name]
     control = response.cache_control
     if control.no_store:
         return
@@ -128,9 +129,17 @@ def keep_from_caches(response: Response | WerkzeugResponse) -> None:
 def is_public(response: Response | WerkzeugResponse) -> bool:
     """Whether the application has declared this response to be for everybody."""
     control = response.cache_control
-    return bool(
-        control.public or control.s_maxage is not None or "CDN-Cache-Control" in response.headers
-    )
+    return bool(control.public or control.s_maxage is not None or list(_to_some_caches(response)))
+
+
+def _to_some_caches(response: Response | WerkzeugResponse) -> list[str]:
+    """The headers for content delivery networks (RFC 9213, and what came before) and nginx."""
+    return [
+        name
+        for name, _ in response.headers
+        if name.lower().endswith("cdn-cache-control")
+        or name.lower() in ("surrogate-control", "x-accel-expires")
+    ]
 
 
 def _keys(app: Quart) -> list[str | bytes]:

@@ -35,13 +35,22 @@ async def test_public_becomes_private(site):
     assert response.headers["Cache-Control"] == "max-age=5, private"
 
 
-async def test_what_is_said_to_content_delivery_networks_is_taken_back(site):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CDN-Cache-Control", "max-age=60"),
+        ("Cloudflare-CDN-Cache-Control", "max-age=60"),
+        ("Surrogate-Control", "max-age=60"),
+        ("X-Accel-Expires", "60"),
+    ],
+)
+async def test_what_is_said_to_some_caches_is_taken_back(site, name, value):
     def public(session):
         session["user"] = "ada"
-        return Response("x", headers={"CDN-Cache-Control": "max-age=60"})
+        return Response("x", headers={name: value})
 
     response = await site.visit(public)
-    assert "CDN-Cache-Control" not in response.headers
+    assert name not in response.headers
     assert response.headers["Cache-Control"] == "private"
 
 
