@@ -125,7 +125,8 @@ class UserIndex:
     # -- the record of one user
 
     def _key(self, user_id: str) -> str:
-        return f"{self._config.key_prefix}user:{sha256(user_id.encode()).hexdigest()}"
+        name = user_id.encode(errors="surrogatepass")  # whatever JSON from outside may say
+        return f"{self._config.key_prefix}user:{sha256(name).hexdigest()}"
 
     def _read(self, record: Record | None) -> dict[str, Entry]:
         return {} if record is None else self._records.decode(record.data)

@@ -187,7 +187,9 @@ class TestBind:
         await site.visit(lambda session: seen.append(session.user_id))
         assert seen == ["ada"]
 
-    @pytest.mark.parametrize("user_id", [7, uuid.uuid4()], ids=["int", "UUID"])
+    @pytest.mark.parametrize(
+        "user_id", [7, uuid.uuid4(), "\ud800"], ids=["int", "UUID", "lone surrogate"]
+    )
     async def test_takes_any_id_as_its_text(self, new_site, user_id):
         site = new_site()
         await site.visit(lambda session: session.bind(user_id))
