@@ -28,7 +28,8 @@ class BackendAsCache:
     async def get(self, key: str, app: Quart | None = None) -> str | bytes | None:
         """The value under *key*; ``None`` if there is none.
 
-        It is a str, or bytes where it is no UTF-8 and, as in version 3, on memcached always.
+        It is a str, or bytes where it is no UTF-8 and, as in version 3, always on memcached and
+        with a client of your own for Redis that does not decode.
 
         A key of the prefix and a session id gives that session's stored document.
 

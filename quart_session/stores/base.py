@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import Enum
 from hashlib import sha1
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
@@ -80,18 +80,18 @@ class Store(ABC):
     .. versionadded:: 4.0
     """
 
-    trio: ClassVar[bool] = False
+    trio: bool = False
     """Whether this store also runs under Trio."""
 
-    timely: ClassVar[bool] = False
+    timely: bool = False
     """Whether every call ends within ``SESSION_TIMEOUT`` by itself, with a ``StoreError`` if need
     be. The interface watches the clock for the others."""
 
-    evicts: ClassVar[bool] = False
+    evicts: bool = False
     """Whether records may go before their time, as in a cache. Such a store cannot tell for sure
     which sessions a user has."""
 
-    gives_bytes: ClassVar[bool] = False
+    gives_bytes: bool = False
     """Whether the interface, used as a cache, gives bytes for any value, not str for text."""
 
     @classmethod

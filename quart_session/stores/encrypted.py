@@ -44,9 +44,10 @@ class EncryptedStore(Store):
         self, inner: Store, secrets: Sequence[bytes], plaintext_until: float = 0.0
     ) -> None:
         self.inner = inner
-        self.trio = inner.trio  # type: ignore[misc]
-        self.timely = inner.timely  # type: ignore[misc]
-        self.evicts = inner.evicts  # type: ignore[misc]
+        self.trio = inner.trio
+        self.timely = inner.timely
+        self.evicts = inner.evicts
+        self.gives_bytes = inner.gives_bytes
         self._secrets = tuple(secrets)
         self._plaintext_until = plaintext_until
 

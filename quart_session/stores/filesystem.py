@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -86,7 +86,7 @@ class FilesystemStore(Store):
     """
 
     trio = True
-    timely: ClassVar[bool] = True
+    timely = True
 
     # A write adds one file at most and looks at so many, so that expiry keeps pace.
     _SWEEP = 4

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from hashlib import sha256
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -339,11 +339,11 @@ class MemcachedStore(Store):
     .. versionadded:: 4.0
     """
 
-    timely: ClassVar[bool] = True
+    timely = True
 
-    evicts: ClassVar[bool] = True
+    evicts = True
 
-    gives_bytes: ClassVar[bool] = True
+    gives_bytes = True
 
     def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:
         self._host, self._port, self._size = _parse(url or f"memcached://{HOST}:{PORT}")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import pymongo
@@ -98,7 +98,7 @@ class MongoDBStore(Store):
     .. versionadded:: 4.0
     """
 
-    timely: ClassVar[bool] = True
+    timely = True
 
     def __init__(
         self,

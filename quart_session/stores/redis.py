@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
@@ -61,7 +61,7 @@ class RedisStore(RedisRecords):
     .. versionadded:: 4.0
     """
 
-    timely: ClassVar[bool] = True
+    timely = True
 
     def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:
         self._url = url or DEFAULT_URL
@@ -73,6 +73,8 @@ class RedisStore(RedisRecords):
             client_for(self._url, timeout)  # says what is wrong with the URL; connects nowhere
         else:
             _check(client)
+            # As in version 3, where the cache gave what the client gives.
+            self.gives_bytes = not client.get_encoder().decode_responses
 
     @classmethod
     def from_config(cls, config: SessionConfig) -> RedisStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from coredis import Redis, RedisCluster
@@ -46,8 +46,8 @@ class RedisTrioStore(RedisRecords):
     .. versionadded:: 4.0
     """
 
-    trio: ClassVar[bool] = True
-    timely: ClassVar[bool] = True
+    trio = True
+    timely = True
 
     def __init__(self, url: str | None = None, *, client: Any = None, timeout: float = 1.0) -> None:
         self._url = url or DEFAULT_URL

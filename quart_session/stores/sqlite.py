@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from anyio import CapacityLimiter, Event, sleep
 from anyio.lowlevel import RunVar
@@ -106,7 +106,7 @@ class SQLiteStore(Store):
     """
 
     trio = True
-    timely: ClassVar[bool] = True
+    timely = True
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 1.0) -> None:
         if os.fspath(path) == ":memory:":

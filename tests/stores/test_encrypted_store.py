@@ -12,8 +12,8 @@ from quart_session.config import SessionConfig
 from quart_session.stores import load_store
 from quart_session.stores.base import ABSENT, Conflict
 from quart_session.stores.encrypted import MAGIC, EncryptedStore
+from quart_session.stores.memcached import MemcachedStore
 from quart_session.stores.memory import MemoryStore
-from quart_session.stores.null import NullStore
 
 pytestmark = pytest.mark.anyio
 
@@ -121,10 +121,10 @@ class TestRotation:
         assert (await store.get("key")).data == DATA
 
 
-@pytest.mark.parametrize("inner", [MemoryStore(), NullStore()], ids=["memory", "null"])
+@pytest.mark.parametrize("inner", [MemoryStore(), MemcachedStore()], ids=["memory", "memcached"])
 def test_it_is_what_the_store_behind_it_is(inner):
     store = EncryptedStore(inner, [SECRET])
-    for name in ("trio", "timely", "evicts", "backend"):
+    for name in ("trio", "timely", "evicts", "gives_bytes", "backend"):
         assert getattr(store, name) == getattr(inner, name)
 
 

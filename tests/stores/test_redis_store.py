@@ -18,6 +18,7 @@ from servers import RedisServer
 from servers import redis_server as run_redis_server
 
 from quart_session.errors import ConfigError, StoreError
+from quart_session.sessions import RedisSessionInterface
 from quart_session.stores.base import ABSENT, Conflict, Record, digest
 from quart_session.stores.redis import RedisStore
 from quart_session.testing import gather
@@ -155,6 +156,15 @@ class TestClients:
             assert conflict.record is not None
             assert conflict.record.data == data
             assert store.backend is client
+
+    @pytest.mark.parametrize(("decode", "value"), [(False, b"value"), (True, "value")])
+    async def test_the_backend_as_a_cache_gives_what_the_client_gives_as_in_version_3(
+        self, redis_server: RedisServer, key: str, decode: bool, value: str | bytes
+    ) -> None:
+        async with Redis.from_url(redis_server.url, decode_responses=decode) as client:
+            interface = RedisSessionInterface(client, key_prefix="session:")
+            await interface.set(key, "value", expiry=60)
+            assert await interface.get(key) == value
 
     async def test_a_client_of_the_user_is_never_closed(
         self, redis_server: RedisServer, key: str
