@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self, TypeVar
 from uuid import UUID
 
 from quart.sessions import SessionMixin
@@ -246,6 +246,10 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         """The session id. It is a secret: whoever knows it is logged in."""
         self._look()
         return self._ensure_sid()
+
+    @sid.setter
+    def sid(self, value: object) -> NoReturn:
+        raise AttributeError("An id cannot be chosen; session.regenerate() gives a new one")
 
     def _ensure_sid(self) -> str:
         if self._sid is None:

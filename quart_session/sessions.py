@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from quart_session.config import SessionConfig
@@ -53,6 +54,27 @@ class MemcachedSessionInterface(_NamedInterface):
 
     def __init__(self, memcached: Any = None, **settings: Any) -> None:
         super().__init__("memcached", memcached, **settings)
+
+
+class MongoDBSessionInterface(_NamedInterface):
+    """``app.session_interface = MongoDBSessionInterface(uri, "sessions", key_prefix="session:")``,
+    as in version 3."""
+
+    def __init__(
+        self,
+        mongodb_uri: str | None = None,
+        collection: str | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+        set_callback: Callable[[dict[str, Any]], object] | None = None,
+        **settings: Any,
+    ) -> None:
+        settings |= {
+            "SESSION_MONGODB_URI": mongodb_uri,
+            "SESSION_MONGODB_COLLECTION": collection,
+            "SESSION_MONGODB_CLIENT_KWARGS": client_kwargs,
+            "SESSION_MONGODB_SET_CALLBACK": set_callback,
+        }
+        super().__init__("mongodb", None, **settings)
 
 
 class NullSessionInterface(_NamedInterface):

@@ -26,6 +26,7 @@ from quart import Quart, session
 
 from quart_session import Session, TaggedJSONSerializer
 from quart_session.errors import ConfigError, StoreError
+from quart_session.sessions import MongoDBSessionInterface
 from quart_session.stores.base import ABSENT, ANY, Conflict, digest
 from quart_session.stores.mongodb import MongoDBStore
 from quart_session.stores.mongodb_documents import VERSION_3, id_of, read, readable
@@ -325,6 +326,23 @@ def test_decimals_are_mongodbs_and_come_back() -> None:
     assert readable(serializer.dumps({"long": Decimal(long)})) == {"long": long}
     record = read({"_id": "key", "data": shown}, 0)
     assert serializer.loads(found(record).data) == {"price": Decimal("9.90")}
+
+
+async def test_the_interface_is_made_by_hand_as_in_version_3(
+    mongodb_server: MongoDBServer, client: AsyncMongoClient[dict[str, Any]], key: str
+) -> None:
+    interface = MongoDBSessionInterface(
+        mongodb_server.uri,
+        "by_hand",
+        client_kwargs={"appname": "shop"},
+        set_callback=lambda document: document.update(seen=True),
+        key_prefix="session:",
+    )
+    await interface.set(key, "{}", expiry=60)
+    document = await client.shop.by_hand.find_one({"_id": key})
+    assert document is not None
+    assert document["seen"] is True
+    await interface.close()
 
 
 class TestCallback:

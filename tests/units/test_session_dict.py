@@ -231,6 +231,13 @@ def test_its_id_is_made_when_it_is_first_needed():
     assert len(session.sid) == 43
 
 
+def test_its_id_cannot_be_chosen():
+    session = ServerSideSession(sid="secret-id")
+    with pytest.raises(AttributeError, match=r"session\.regenerate\(\) gives a new one"):
+        session.sid = "planted"
+    assert session.sid == "secret-id"
+
+
 def test_a_change_after_the_save_is_logged_once(caplog):
     from quart_session.session import Phase
 
