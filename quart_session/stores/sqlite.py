@@ -117,6 +117,7 @@ class SQLiteStore(Store):
         self._in_queues = 0
         # Each event loop has its own.
         self._queues: RunVar[list[_Write[Any]]] = RunVar("quart_session_sqlite_queue")
+        self._openings: RunVar[list[Event]] = RunVar("quart_session_sqlite_openings")
         self._limiters: RunVar[CapacityLimiter] = RunVar("quart_session_sqlite_limiter")
 
     @classmethod
@@ -263,8 +264,22 @@ class SQLiteStore(Store):
                 # Another process is done within microseconds, most often.
                 await sleep(0 if tries <= 3 else random.uniform(0.0002, 0.002))
             except NotOpen:
-                with suppress(Busy):
-                    await self._in_thread(self._file.open, self._left(since))
+                await self._open(self._left(since))
+
+    async def _open(self, seconds: float) -> None:
+        """Have a thread open the file, or wait until one that another caller has sent is done."""
+        openings = self._of_this_loop(self._openings, list)
+        if openings:
+            async with deadline(seconds):
+                await openings[0].wait()
+            return
+        openings.append(opening := Event())
+        try:
+            with suppress(Busy):
+                await self._in_thread(self._file.open, seconds)
+        finally:
+            openings.remove(opening)
+            opening.set()
 
     def _left(self, since: float) -> float:
         return since + self._timeout - time.monotonic()

@@ -110,6 +110,20 @@ class TestFile:
             await store.close()
         assert modes == dict.fromkeys([path.name, path.name + "-wal", path.name + "-shm"], 0o600)
 
+    async def test_one_thread_opens_it_for_all_who_ask_at_once(
+        self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Thousands would time out if each of them waited for a thread of its own."""
+        opened, open_file = [], store._file.open
+
+        def count() -> None:
+            opened.append(None)
+            open_file()
+
+        monkeypatch.setattr(store._file, "open", count)
+        await gather([partial(store.get, "key")] * 1000)
+        assert len(opened) == 1
+
     async def test_its_folder_is_made(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "one" / "two" / "file")
         await store.set("key", b"data", 60)
