@@ -18,7 +18,7 @@ from quart_session._hotpath import new_sid
 from quart_session.attempts import Attempts
 from quart_session.errors import SessionConflict, SessionError
 from quart_session.merge import changed_keys, merge
-from quart_session.records import Found, Records
+from quart_session.records import Found, Queue, Records
 from quart_session.remains import (
     MARKER,
     VACANT,
@@ -132,10 +132,12 @@ class Commit:
                 self._removed()
             return alive
         has_new_id = session._ensure_sid() != origin.sid
-        async with self._turn(origin):
+        async with self._turn(origin) as queue:
             here = await self._settle(origin)
             if here is None:
                 return False
+            if queue.newest is not None and queue.newest.key == here.key:
+                here = queue.newest
             if here.record.data != origin.data:
                 await self._merge(here)
             if has_new_id and not (self._renews and here.sid != origin.sid):
@@ -143,6 +145,7 @@ class Commit:
             else:
                 self._follow_id(here)
                 alive = await self._write(here.key, here.record.version)
+            queue.newest = self._stored()
         if alive:
             await self._keep_index(origin.noted)
         return alive
@@ -197,11 +200,19 @@ class Commit:
             ttl = min(ttl, left)
         return max(ttl, 0.001)
 
+    def _stored(self) -> Found | None:
+        """What this save has written, if the session goes on."""
+        stored = self._session._origin
+        if stored is None or stored.expires_at is None:
+            return None
+        left = stored.expires_at - time.time()
+        return Found(stored.sid, stored.key, Record(stored.data, stored.version, left))
+
     @asynccontextmanager
-    async def _turn(self, origin: Origin) -> AsyncIterator[None]:
-        async with self._records.turn(origin.key):
+    async def _turn(self, origin: Origin) -> AsyncIterator[Queue]:
+        async with self._records.turn(origin.key) as queue:
             self._attempts = Attempts(self._config.timeout)
-            yield
+            yield queue
 
     async def _write(self, key: str, expected: Version) -> bool:
         """Write under the key that the session has, merging as often as it takes."""

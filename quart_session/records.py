@@ -38,10 +38,14 @@ class Found(NamedTuple):
     record: Record
 
 
-class _Queue:
+class Queue:
+    """The saves of one session that wait for each other in one event loop."""
+
     def __init__(self) -> None:
         self.lock = anyio.Lock()
         self.failed_at = float("-inf")
+        self.newest: Found | None = None
+        """What the save before this one stored. A hint only: by now it may be something else."""
 
 
 class Records:
@@ -54,7 +58,7 @@ class Records:
         self.store = store
         self._config = config
         self._serializer = serializer
-        self._queues: RunVar[WeakValueDictionary[str, _Queue]] = RunVar("quart_session_queues")
+        self._queues: RunVar[WeakValueDictionary[str, Queue]] = RunVar("quart_session_queues")
 
     def keys_of(self, sid: str) -> list[str]:
         """Where the record of *sid* may lie, the right place first."""
@@ -112,7 +116,7 @@ class Records:
         )
 
     @asynccontextmanager
-    async def turn(self, key: str) -> AsyncIterator[None]:
+    async def turn(self, key: str) -> AsyncIterator[Queue]:
         """Wait for the other saves of one session in this event loop.
 
         Without this they would all try at once, and all but one in vain, time after time. When the
@@ -126,13 +130,13 @@ class Records:
             self._queues.set(queues)
         queue = queues.get(key)
         if queue is None:
-            queue = queues[key] = _Queue()
+            queue = queues[key] = Queue()
         since = time.monotonic()
         async with queue.lock:
             if since < queue.failed_at:
                 raise StoreError("the session store failed the save before this one")
             try:
-                yield
+                yield queue
             except StoreError:
                 queue.failed_at = time.monotonic()
                 raise
