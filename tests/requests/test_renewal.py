@@ -230,6 +230,24 @@ async def test_a_websocket_keeps_the_id(site):
     assert site.cookie() == old
 
 
+async def test_a_websocket_has_no_session_after_the_grace(site, monkeypatch):
+    from quart import session, websocket
+
+    @site.app.websocket("/ws")
+    async def ws():
+        await websocket.receive()
+        await session.reload()
+        await websocket.send(repr(dict(session)))
+
+    monkeypatch.setattr(remains, "GRACE", 0.05)
+    async with site.client.websocket("/ws") as connection:
+        await site.client.get("/")
+        await anyio.sleep(0.1)
+        await connection.send("?")
+        assert await connection.receive() == "{}"
+    assert await site.look() == {"user": "ada", "cart": ["tea"]}
+
+
 async def test_a_public_response_keeps_the_id(site):
     from quart import Response
 
