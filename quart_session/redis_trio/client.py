@@ -25,7 +25,7 @@ from coredis.connection import (
     TCPLocation,
     UnixDomainSocketLocation,
 )
-from coredis.exceptions import ConnectionError
+from coredis.exceptions import ConnectionError, ResponseError
 
 from quart_session.redis_trio.hosting import Hosted, patiently
 
@@ -291,6 +291,11 @@ class Server(NamedTuple):
         return await anyio.connect_tcp(
             host, port, ssl_context=self.context, tls_standard_compatible=False
         )
+
+
+def lacks_replicas(error: ResponseError) -> bool:
+    """Whether a master takes no writes, since ``min-replicas-to-write`` says so."""
+    return "NOREPLICAS" in str(error)  # servers before 7.0 wrap what happens in a script
 
 
 def _text(value: bytes | str) -> str:

@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import trio
 from coredis import Redis, RedisCluster, Sentinel
 from coredis.commands import CommandRequest
-from coredis.exceptions import ConnectionError, ReadOnlyError
+from coredis.exceptions import ConnectionError, ReadOnlyError, ResponseError
 from coredis.retry import NoRetryPolicy
 from coredis.typing import Key
 
 from quart_session.deadline import deadline
-from quart_session.redis_trio.client import Call, Server
+from quart_session.redis_trio.client import Call, Server, lacks_replicas
 from quart_session.redis_trio.hosting import Hosted
 
 
@@ -82,6 +82,10 @@ class _House:
             return await self._request(call.command)
         except ReadOnlyError:  # a master that became a replica
             self.drop_connections()
+        except ResponseError as error:
+            if lacks_replicas(error):  # a master that was replaced may not know it
+                self.drop_connections()
+            raise
         except ConnectionError as error:
             self._look_for_nodes(error)
         call.repeat()

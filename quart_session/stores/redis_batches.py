@@ -44,6 +44,15 @@ PAUSE = 0.05
 FAILED = (ConnectionError, NoAnswer, OSError, ClusterDownError)
 """Errors after which another server may have to answer."""
 
+
+class TooFewReplicas(ConnectionError):
+    """The master takes no writes, since ``min-replicas-to-write`` says so. It may have been
+    replaced without knowing."""
+
+
+FAILED = (ConnectionError, NoAnswer, OSError, ClusterDownError)
+"""Errors after which another server may have to answer."""
+
 MAY_PASS = (*FAILED, RedisClusterException, AskError, TryAgainError)
 """Errors that may be gone in a moment: also slots that nobody has, or that move to another node."""
 
@@ -174,7 +183,7 @@ class Batches:
                 for call in calls:
                     call.trouble = error
                 # Of a client that is not ours alone, others may have all connections.
-                if not _is_exhaustion(error):
+                if not (isinstance(error, TooFewReplicas) or _is_exhaustion(error)):
                     attempts += 1
                     if attempts > 1 and not self._way.patient:
                         raise
@@ -333,6 +342,8 @@ def _hand_out(call: Call, answer: Any) -> Exception | None:
         isinstance(answer, ResponseError) and "READONLY" in str(answer)
     ):
         return ConnectionError("the master became a replica")
+    if isinstance(answer, ResponseError) and "NOREPLICAS" in str(answer):
+        return TooFewReplicas("the master takes no writes while it has too few replicas")
     call.answered(answer)
     return None
 

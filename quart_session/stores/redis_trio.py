@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import trio
 from coredis import Redis, RedisCluster
 from coredis.exceptions import NoScriptError, RedisError, ResponseError
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.redis_trio import RedisTrio
-from quart_session.redis_trio.client import Call
+from quart_session.redis_trio.client import Call, lacks_replicas
 from quart_session.redis_trio.pooled import PooledClient
 from quart_session.stores.redis_records import (
     DEFAULT_URL,
@@ -22,6 +24,9 @@ from quart_session.stores.redis_records import (
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
+
+PAUSE = 0.05
+"""Seconds before a write is tried again that the master would not take for lack of replicas."""
 
 FORMS = """expected one of
   redis://host:port/database, rediss:// for TLS, unix:///path/to/socket
@@ -84,8 +89,17 @@ class RedisTrioStore(RedisRecords):
     async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
         # All commands leave here.
         call = Call(args, repeat_with)
+        until = time.monotonic() + self._timeout
         try:
-            return await self._redis.ask(call, self._timeout)
+            while True:
+                try:
+                    return await self._redis.ask(call, until - time.monotonic())
+                except ResponseError as error:
+                    # Replicas may come back, or sentinels name another master.
+                    if not lacks_replicas(error) or until - time.monotonic() < 2 * PAUSE:
+                        raise
+                    call.request = None
+                    await trio.sleep(PAUSE)
         except TimeoutError as error:
             raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
         except NoScriptError as error:

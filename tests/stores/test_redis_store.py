@@ -452,6 +452,39 @@ class TestOutages:
             await call()
         await store.close()
 
+    async def test_a_master_that_lacks_replicas_is_waited_for(
+        self, server: RedisServer, key: str
+    ) -> None:
+        store = RedisStore(server.url, timeout=0.5)
+        async with Redis.from_url(server.url) as admin:
+            await store.set(key, b"old", 60)
+            await admin.config_set("min-replicas-to-write", 1)
+            for call in (
+                partial(store.set, key, b"new", 60),
+                partial(store.set, key, b"new", 60, digest(b"old")),
+                partial(store.touch, key, 60),
+                partial(store.delete, key),
+                partial(store.delete, key, digest(b"old")),
+            ):
+                with pytest.raises(StoreError, match="too few replicas"):
+                    await call()
+            record = await store.get(key)
+            assert record is not None
+            assert record.data == b"old"
+
+            async def lower() -> None:
+                await anyio.sleep(0.1)
+                await admin.config_set("min-replicas-to-write", 0)
+
+            patient = RedisStore(server.url, timeout=10)
+            await admin.config_set("min-replicas-to-write", 1)
+            await gather([lower, partial(patient.set, key, b"new", 60, digest(b"old"))])
+        record = await patient.get(key)
+        assert record is not None
+        assert record.data == b"new"
+        await patient.close()
+        await store.close()
+
 
 class TestBatches:
     """Commands of the same turn of the event loop leave together."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import coredis
 import pytest
 import redis
@@ -327,6 +328,41 @@ class TestClientsOfTheUser:
     def test_another_client_is_refused(self, make: Callable[[], Any]) -> None:
         with pytest.raises(ConfigError, match="under Trio it takes a RedisTrio or a client"):
             RedisTrioStore(client=make())
+
+
+class TestMasters:
+    async def test_a_master_that_lacks_replicas_is_waited_for(
+        self, server: RedisServer, key: str
+    ) -> None:
+        store = RedisTrioStore(server.url, timeout=0.5)
+        with redis.Redis.from_url(server.url) as admin:
+            await store.set(key, b"old", 60)
+            admin.config_set("min-replicas-to-write", 1)
+            for call in (
+                partial(store.set, key, b"new", 60),
+                partial(store.set, key, b"new", 60, digest(b"old")),
+                partial(store.touch, key, 60),
+                partial(store.delete, key),
+                partial(store.delete, key, digest(b"old")),
+            ):
+                with pytest.raises(StoreError, match="NOREPLICAS"):
+                    await call()
+            record = await store.get(key)
+            assert record is not None
+            assert record.data == b"old"
+
+            async def lower() -> None:
+                await anyio.sleep(0.1)
+                admin.config_set("min-replicas-to-write", 0)
+
+            patient = RedisTrioStore(server.url, timeout=SLOW)
+            admin.config_set("min-replicas-to-write", 1)
+            await gather([lower, partial(patient.set, key, b"new", 60, digest(b"old"))])
+        record = await patient.get(key)
+        assert record is not None
+        assert record.data == b"new"
+        await patient.close()
+        await store.close()
 
 
 class TestAddresses:
