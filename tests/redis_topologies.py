@@ -184,7 +184,7 @@ class Watched(Topology):
 
 
 class _Sentinel(RedisServer):
-    def __init__(self, folder: Path, master: int) -> None:
+    def __init__(self, folder: Path, master: int, noticed: int) -> None:
         super().__init__(folder)
         self._file = folder / "sentinel.conf"
         name = Watched.service
@@ -193,7 +193,7 @@ class _Sentinel(RedisServer):
 bind 127.0.0.1
 dir {folder}
 sentinel monitor {name} 127.0.0.1 {master} 2
-sentinel down-after-milliseconds {name} {NOTICED}
+sentinel down-after-milliseconds {name} {noticed}
 sentinel failover-timeout {name} 3000
 """
         )
@@ -227,8 +227,10 @@ def redis_cluster(folder: Path, *options: str, masters: int = 3) -> Iterator[Clu
 
 
 @contextmanager
-def redis_behind_sentinels(folder: Path, replicas: int = 2) -> Iterator[Watched]:
-    """Run a master, *replicas* and three sentinels."""
+def redis_behind_sentinels(
+    folder: Path, *options: str, replicas: int = 2, noticed: int = NOTICED
+) -> Iterator[Watched]:
+    """Run a master, *replicas* and three sentinels, which notice a death in *noticed* ms."""
     with ExitStack() as stack:
         servers: list[RedisServer] = []
         for n in range(replicas + 1):
@@ -236,7 +238,9 @@ def redis_behind_sentinels(folder: Path, replicas: int = 2) -> Iterator[Watched]
             role = ("--replicaof", "127.0.0.1", str(servers[0].port)) if n else ()
             servers.append(
                 stack.enter_context(
-                    redis_server(folder / str(n), "--repl-diskless-sync-delay", "0", *role)
+                    redis_server(
+                        folder / str(n), "--repl-diskless-sync-delay", "0", *role, *options
+                    )
                 )
             )
         watched = Watched(servers, stack)
@@ -244,7 +248,7 @@ def redis_behind_sentinels(folder: Path, replicas: int = 2) -> Iterator[Watched]
         sentinels = []
         for n in range(3):
             (folder / f"sentinel{n}").mkdir()
-            sentinel = _Sentinel(folder / f"sentinel{n}", servers[0].port)
+            sentinel = _Sentinel(folder / f"sentinel{n}", servers[0].port, noticed)
             sentinel.start()
             stack.callback(sentinel.stop, kill=True)
             sentinels.append(sentinel)

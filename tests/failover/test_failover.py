@@ -25,6 +25,7 @@ FAILOVER = 20
 
 
 @both
+@pytest.mark.parametrize("servers", ["cluster", "careful sentinels"], indirect=True)
 async def test_a_master_that_is_killed_loses_nothing_that_its_replica_had(
     shop: Shop, servers: Topology, soak: bool
 ) -> None:
