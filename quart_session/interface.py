@@ -289,13 +289,14 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         elif self._is_renewal_due(session, response):
             return await self._renew(session, origin, commit, changed)
         if changed:
-            alive = await commit.update(origin, self._is_refresh_due(origin, commit.ttl()))
+            if not await commit.update(origin, self._is_refresh_due(origin, commit.ttl())):
+                return False
         else:
             await self._refresh(app, session, origin, commit, response)
-            alive = not session._outdated or is_alive(await self.records.find(origin.key))
-        if alive and session._outdated:  # the response that told the browser may have got lost
+        # The response that told the browser its id may have got lost.
+        if session._outdated and (changed or is_alive(await self.records.find(origin.key))):
             session._cookie = session._cookie or "set"
-        return alive
+        return True
 
     def _is_renewal_due(
         self, session: ServerSideSession, response: Response | WerkzeugResponse | None

@@ -443,6 +443,17 @@ Browsers.TestCase.settings = settings(
 TestBrowsers = Browsers.TestCase
 
 
+def test_a_save_without_a_change_does_not_end_a_session_that_is_renewed_twice():
+    """Found as above: what the request changed after that save was lost."""
+    state = Browsers()
+    state.start(1, renews=True)
+    state.visit(0, 0, [])
+    slow = state.begin(0, 1, [])
+    state.visit(0, 0, [])
+    state.finish(slow, [("save", None, None), ("set", "c", 3)])
+    state.teardown()
+
+
 def test_reload_forgets_a_regenerate_that_was_not_saved():
     """Found as above: the response named an id that had never been stored."""
     state = Browsers()
