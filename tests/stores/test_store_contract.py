@@ -130,12 +130,6 @@ class TestMemcached(StoreContract):
         return MemcachedStore(memcached_server.url, timeout=SLOW)
 
 
-class TestMemcachedWithOneConnection(TestMemcached):
-    @pytest.fixture
-    def store(self, memcached_server: MemcachedServer) -> Store:
-        return MemcachedStore(memcached_server.url + "?max_connections=1", timeout=SLOW)
-
-
 class WithClientsOfTheUser(Store):
     """Does what an application does that makes a client itself: one in each event loop."""
 
@@ -202,13 +196,6 @@ async def make_emcache(addresses: list[Any], **options: Any) -> emcache.Client:
     return await emcache.create_client(addresses, timeout=None, **options)
 
 
-class TestMemcachedByEmcache(TestMemcached):
-    @pytest.fixture
-    def store(self, memcached_server: MemcachedServer) -> Store:
-        address = emcache.MemcachedHostAddress("127.0.0.1", memcached_server.port)
-        return WithClientsOfTheUser(partial(make_emcache, [address], max_connections=1))
-
-
 @pytest.fixture(scope="module")
 def on_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a second memcached."""
@@ -218,7 +205,7 @@ def on_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class TestTwoMemcachedByEmcache(TestMemcached):
-    """One on the loopback interface, one on a Unix socket."""
+    """One on the loopback interface, one on a Unix socket, with one connection to each."""
 
     @pytest.fixture
     def store(self, memcached_server: MemcachedServer, on_unix_socket: Path) -> Store:
@@ -226,4 +213,4 @@ class TestTwoMemcachedByEmcache(TestMemcached):
             emcache.MemcachedHostAddress("127.0.0.1", memcached_server.port),
             emcache.MemcachedUnixSocketPath(str(on_unix_socket)),
         ]
-        return WithClientsOfTheUser(partial(make_emcache, addresses))
+        return WithClientsOfTheUser(partial(make_emcache, addresses, max_connections=1))
