@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from clock import clock
 from quart import Quart, Response, session
 from quart_trio import QuartTrio
 from servers import RedisServer
@@ -95,9 +95,9 @@ class Site:
 
     async def visit(self, visitor: Any, path: str) -> Response:
         method = "GET" if path in ("/look", "/plain") else "POST"
-        started = time.monotonic()
+        started = clock()
         response: Response = await visitor.open(path, method=method)
-        self.waits.append(time.monotonic() - max(started, self.since))
+        self.waits.append(clock() - max(started, self.since))
         return response
 
     async def status(self, visitor: Any, path: str) -> int:

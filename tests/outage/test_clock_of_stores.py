@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from clock import clock
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
@@ -79,10 +80,10 @@ def local(request: pytest.FixtureRequest) -> Store:
 
 
 async def seconds_to_failure(call: Callable[[], Awaitable[object]]) -> float:
-    started = time.monotonic()
+    started = clock()
     with pytest.raises(StoreError):
         await call()
-    return time.monotonic() - started
+    return clock() - started
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import anyio
 import pytest
 import subprocesses
+from clock import clock
 from subprocesses import AS_NOBODY, output
 
 from quart_session.errors import StoreError
@@ -239,9 +240,9 @@ class TestSharing:
             started = time.monotonic()
             await fails()
             assert 0.2 <= time.monotonic() - started < 1.2
-            started = time.monotonic()
+            started = clock()
             await gather([fails] * 20)
-            assert time.monotonic() - started < 1.7
+            assert clock() - started < 1.7
             assert found(await store.get("key")).data == b"old"
         assert await store.set("key", b"new", 60) == digest(b"new")
 

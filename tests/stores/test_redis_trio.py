@@ -14,6 +14,7 @@ import coredis
 import pytest
 import redis
 import trio
+from clock import clock
 from coredis.connection import TCPLocation
 from redis.asyncio import Redis as AsyncioRedis
 from redis_topologies import Cluster, Watched
@@ -197,9 +198,9 @@ class TestEventLoop:
             with trio.move_on_after(0.1):
                 await store.get("key")
 
-        started = time.monotonic()
+        started = clock()
         trio.run(main)
-        assert time.monotonic() - started < 5
+        assert clock() - started < 5
 
     def test_outside_of_trio_is_a_clear_error(self, redis_server: RedisServer) -> None:
         import asyncio

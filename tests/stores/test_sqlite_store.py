@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 import pytest
+from clock import clock
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores import sqlite_file
@@ -226,9 +227,9 @@ class TestSharing:
         await store.set("key", b"data", 60)
         with sql(path) as db:
             db.execute("BEGIN IMMEDIATE")
-            started = time.monotonic()
+            started = clock()
             assert await store.get("key") is not None
-            assert time.monotonic() - started < 0.9
+            assert clock() - started < 0.9
 
     @pytest.mark.parametrize("operation", ["get", "set", "replace", "touch", "delete"])
     async def test_a_call_that_nobody_is_in_the_way_of_is_done_at_once(
@@ -399,14 +400,14 @@ class TestSharing:
                 await store.set("key", b"new", 60)
             assert 0.2 <= time.monotonic() - started < 1.2
             # Those who could not even begin are told in time as well.
-            started = time.monotonic()
+            started = clock()
 
             async def fails() -> None:
                 with pytest.raises(StoreError):
                     await store.set("key", b"new", 60)
 
             await gather([fails] * 10)
-            assert time.monotonic() - started < 1.7
+            assert clock() - started < 1.7
         assert await store.set("key", b"new", 60) == digest(b"new")
         await store.close()
 
