@@ -75,8 +75,9 @@ SELECT CAST(data AS BLOB), expires FROM quart_sessions WHERE id = ? AND key = ? 
 """
 # Another key with the same id is not written over: that changes no row.
 UPSERT = """
-INSERT INTO quart_sessions (id, key, data, expires) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (id) DO UPDATE SET key = ?2, data = ?3, expires = ?4 WHERE key = ?2 OR expires <= ?5
+INSERT INTO quart_sessions (id, key, data, expires) VALUES (?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET key = excluded.key, data = excluded.data, expires = excluded.expires
+WHERE key = excluded.key OR expires <= ?
 """
 DELETE = "DELETE FROM quart_sessions WHERE id = ? AND key = ?"
 TOUCH = "UPDATE quart_sessions SET expires = ? WHERE id = ? AND key = ? AND expires > ?"
