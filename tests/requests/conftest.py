@@ -99,6 +99,17 @@ class Site:
         await self.visit(lambda session: seen.update(session), client=client)
         return seen
 
+    def note_errors(self) -> list[Exception]:
+        """What is raised from now on, in place of letting Quart raise it."""
+        errors: list[Exception] = []
+
+        @self.app.errorhandler(500)
+        async def note(error):
+            errors.append(error.original_exception)
+            return "sorry", 500
+
+        return errors
+
     async def document(self) -> str | None:
         """The stored document of the browser's session."""
         sid = self.cookie()

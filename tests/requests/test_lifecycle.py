@@ -359,13 +359,7 @@ class TestTimes:
 
 async def test_a_session_that_is_too_large_is_refused_before_any_call(new_site):
     site = new_site(SESSION_MAX_BYTES=1000, PROPAGATE_EXCEPTIONS=False)
-    errors = []
-
-    @site.app.errorhandler(500)
-    async def note(error):
-        errors.append(error.original_exception)
-        return "sorry", 500
-
+    errors = site.note_errors()
     await site.visit(lambda session: session.update(user="ada"))
     await site.visit(lambda session: session.update(blob="x" * 2000))
     assert site.store.calls == ["get"]

@@ -53,13 +53,7 @@ async def test_a_new_visitor_who_stores_nothing_notices_nothing(site):
 
 async def test_a_failed_save_is_answered_500_and_sets_no_cookie(site):
     visitor = site.app.test_client()
-    errors = []
-
-    @site.app.errorhandler(500)
-    async def note(error):
-        errors.append(error.original_exception)
-        return "sorry", 500
-
+    errors = site.note_errors()
     response = await site.visit(lambda session: session.update(user="bob"), client=visitor)
     assert response.status_code == 500
     assert errors == [site.store.failure]
