@@ -208,6 +208,8 @@ TRIPLES: list[Program] = [
     ("read", "nested change", "clear"),
     ("refresh", "regenerate", "destroy"),
     ("refresh", "set other key", "expire"),
+    ("refresh", "delete all keys", "set other key"),
+    ("delete all keys", "set other key", "vanish"),
     ("delete all keys", "set other key", "clear and refill"),
     ("delete key", "regenerate and delete", "permanent"),
     ("destroy", "destroy and refill", "set other key"),

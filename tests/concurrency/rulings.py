@@ -69,7 +69,6 @@ class Request:
     outgrown: str | None = None
     """The key that it had before."""
     touched: bool = False
-    touched_marker: bool = False
     reloaded: bool = False
     gone: bool = False
     """Whether the session was told that its record is gone, before it changed anything."""
@@ -330,7 +329,10 @@ class Judge:
         if state != self.state:
             self.verdict.add(STRANGE, "the store holds something else than what was written to it")
         for key, data in self.state.items():
-            if data not in REMAINS and key != self.key and key not in self.others:
+            if data in REMAINS:
+                if self.left[key] > MARKER_LIFE:
+                    self.verdict.add(LATER, "a marker was given a long life")
+            elif key != self.key and key not in self.others:
                 self.verdict.add(LEFT_OVER, f"…{key[-4:]}")
         if self.key is not None and (left := self._decode(self.state.get(self.key))) is not None:
             if left != self.document:
@@ -356,18 +358,18 @@ class Judge:
         if self.key == self.old:
             self.key = None
         self.state.pop(self.old, None)
-        self.ended_by_request = False
+        self.ended_by_request = self.vacant = False
 
     def on_expire(self, effect: Effect, me: Request) -> None:
         self.key = None
         self.state.clear()
         self.others.clear()
-        self.ended_by_request = False
+        self.ended_by_request = self.vacant = False
 
     def on_get(self, effect: Effect, me: Request) -> None:
         if me.touched:  # looks whether what it touched was alive
-            if self.state.get(effect.key, MARKER) in REMAINS:
-                me.answer = None
+            gone = self.state.get(effect.key, MARKER) in REMAINS
+            me.answer = None if gone else effect.key
         elif me.loaded is None:
             me.loaded = self.key == self.old and not self.vacant and not me.elsewhere
             me.superseded = self.ended_by_request or self.vacant
@@ -392,9 +394,7 @@ class Judge:
         me.touched = True
         self._check_life(effect, self.state.get(effect.key, b""), touch=True)
         self.left[effect.key] = effect.ttl
-        if self.state.get(effect.key) in REMAINS:
-            me.touched_marker = True
-        else:
+        if self.state.get(effect.key) not in REMAINS:
             me.answer = effect.key
 
     def _check_life(self, effect: Effect, data: bytes, touch: bool = False) -> None:
@@ -440,8 +440,8 @@ class Judge:
         if effect.data in REMAINS:
             self._check_life(effect, effect.data)
             if before == effect.data and me.touched:
-                me.touched_marker = False
-            elif effect.data == VACANT and effect.key == self.key:
+                return  # what remains gets back the life that it had before the touch
+            if effect.data == VACANT and effect.key == self.key:
                 self._vacate(me)
             elif effect.key == self.key:
                 self._end(me)
@@ -562,8 +562,6 @@ class Judge:
         needed = int(bool(lost) and lost != Intent(destroy=True) and not me.gone)
         if me.drops != needed:
             self.verdict.add(SIGNAL, f"{me.drops} of a dropped write, expected {needed}")
-        if me.touched_marker and self.state.get(self.old) in REMAINS:
-            self.verdict.add(LATER, "a marker was given a long life")
         told = self._told(me)
         if told != me.answer:
             self.verdict.add(COOKIE, f"{told} in place of {me.answer}")
