@@ -42,7 +42,7 @@ def shared_stage(one_process: bool, settings: dict[str, Any]) -> Stage:
     return Stage(lambda: store, one_process=one_process)
 
 
-class _Around(Store):
+class Around(Store):
     """Between the sessions and the store."""
 
     def __init__(self, inner: Store) -> None:
@@ -61,8 +61,23 @@ class _Around(Store):
     async def touch(self, key, ttl):
         return await self.inner.touch(key, ttl)
 
+    async def close(self):
+        await self.inner.close()
 
-class Unconditional(_Around):
+
+class Remembering(Around):
+    """Knows every key that was ever written."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.keys: set[str] = set()
+
+    async def set(self, key, data, ttl, expected=ANY):
+        self.keys.add(key)
+        return await super().set(key, data, ttl, expected)
+
+
+class Unconditional(Around):
     """Writes over whatever is there, and removes records without a trace, as version 3 did."""
 
     async def set(self, key, data, ttl, expected=ANY):
@@ -75,7 +90,7 @@ class Unconditional(_Around):
         return await self.inner.delete(key, ANY)
 
 
-class WithoutMarkers(_Around):
+class WithoutMarkers(Around):
     """Conditional writes, but nothing is left of an ended session."""
 
     async def set(self, key, data, ttl, expected=ANY):
@@ -87,7 +102,7 @@ class WithoutMarkers(_Around):
         return b"" if result is None else result
 
 
-class WithoutRetries(_Around):
+class WithoutRetries(Around):
     """Says that a conflicting write succeeded: compare and forget, instead of merge."""
 
     async def set(self, key, data, ttl, expected=ANY):
@@ -95,7 +110,7 @@ class WithoutRetries(_Around):
         return b"" if isinstance(result, Conflict) else result
 
 
-class Extending(_Around):
+class Extending(Around):
     """Gives every record more life than it was meant to have."""
 
     async def set(self, key, data, ttl, expected=ANY):

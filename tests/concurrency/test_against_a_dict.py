@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
+from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
+import pytest
+from backends import BACKENDS, make_store
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,17 +21,18 @@ from hypothesis.stateful import (
     consumes,
     initialize,
     rule,
+    run_state_machine_as_test,
 )
 from quart import Quart, Response
-from stages import Clock
+from stages import Remembering, memory
 from werkzeug.datastructures import Headers
 
+from quart_session import remains
 from quart_session.config import SessionConfig
 from quart_session.interface import SessionInterface
 from quart_session.remains import is_alive
-from quart_session.stores.memory import MemoryStore
-
-SOAK = os.environ.get("SOAK", "") not in ("", "0")
+from quart_session.stores.base import Store
+from quart_session.testing import gather
 
 PERMANENT = "_permanent"
 
@@ -269,8 +274,14 @@ class Model:
 class Browsers(RuleBasedStateMachine):
     requests = Bundle("requests")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        make_store: Callable[[], Store] = memory,
+        count: Callable[[str], None] = lambda what: None,
+    ) -> None:
         super().__init__()
+        self.make_store = make_store
+        self.count = count
         logging.getLogger("quart_session").disabled = True
         self.runner = asyncio.Runner()
         self.app = Quart(__name__)
@@ -282,10 +293,11 @@ class Browsers(RuleBasedStateMachine):
     def start(self, count: int, renews: bool = False) -> None:
         self.renews = renews
         """Whether each request finds its session old enough for a new id."""
-        self.interface = SessionInterface(
-            MemoryStore(clock=Clock()),
-            SessionConfig(timeout=60, renew_after=1e-9 if renews else None),
+        self.store = Remembering(self.make_store())
+        config = SessionConfig(
+            key_prefix=f"{uuid4().hex}:", timeout=60, renew_after=1e-9 if renews else None
         )
+        self.interface = SessionInterface(self.store, config)
         self.cookies = [[None] for _ in range(count)]
         for browser in range(count):
             self.visit(browser, 0, [("update", None, {"a": 1, "b": [2]})])
@@ -315,6 +327,7 @@ class Browsers(RuleBasedStateMachine):
         self.run(visit())
 
     def run(self, work: Any) -> Any:
+        self.count("steps")
         return self.runner.run(work)
 
     async def _begin(self, browser: int, back: int, todo: list[Any]) -> Any:
@@ -410,8 +423,9 @@ class Browsers(RuleBasedStateMachine):
             assert await self._stored(sid) == document
         for sid in world.renewed_as:
             assert await self._stored(sid) == world.sessions.get(world.present(sid))
-        left = [key for key in self.interface.store._rows if ":user:" not in key]
-        assert len(left) == len(
+        written = [key for key in self.store.keys if ":user:" not in key]
+        left = await gather(partial(self.store.get, key) for key in written)
+        assert len(left) - left.count(None) == len(
             world.sessions.keys() | world.ended | world.vacant | world.renewed_as.keys()
         )
         for user in ("ada", "bob"):
@@ -421,7 +435,9 @@ class Browsers(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         logging.getLogger("quart_session").disabled = False
+        self.runner.run(self.interface.close())
         self.runner.close()
+        self.count("runs")
 
 
 def same_data(session: Any, model: Model) -> bool:
@@ -431,16 +447,29 @@ def same_data(session: Any, model: Model) -> bool:
 async def _no_push(path: str, headers: Headers) -> None: ...
 
 
-Browsers.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SOAK_EXAMPLES", "10000")) if SOAK else 60,
-    stateful_step_count=50 if SOAK else 30,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-    derandomize=not SOAK,
-)
+BACKENDS_AND_RUNS = {"memory": (60, 10_000), "sqlite": (10, 1_000), "redis": (10, 1_000)}
+"""How many runs there are of the short form and of the long one."""
 
-TestBrowsers = Browsers.TestCase
+
+@pytest.mark.parametrize("backend", BACKENDS_AND_RUNS)
+def test_whatever_browsers_do(backend, soak, request, tmp_path, monkeypatch, tally):
+    for life in ("MARKER_LIFE", "GRACE"):  # nothing goes while a run lasts
+        monkeypatch.setattr(remains, life, 3600.0)
+    short, long = BACKENDS_AND_RUNS[backend]
+    make = memory
+    if backend != "memory":
+        make = partial(make_store, BACKENDS[backend](request, tmp_path), timeout=60)
+    run_state_machine_as_test(
+        partial(Browsers, make, lambda what: tally(f"{what} of browsers on {backend}", 1)),
+        settings=settings(
+            max_examples=long if soak else short,
+            stateful_step_count=50 if soak else 30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            derandomize=not soak,
+        ),
+    )
 
 
 def test_a_save_without_a_change_does_not_end_a_session_that_is_renewed_twice():
