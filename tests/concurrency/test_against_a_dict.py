@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from backends import BACKENDS, make_store
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -447,29 +447,33 @@ def same_data(session: Any, model: Model) -> bool:
 async def _no_push(path: str, headers: Headers) -> None: ...
 
 
-BACKENDS_AND_RUNS = {"memory": (60, 10_000), "sqlite": (10, 1_000), "redis": (10, 1_000)}
-"""How many runs there are of the short form and of the long one."""
+RUNS = {"memory": (60, 10_000), "sqlite": (10, 1_000), "redis": (10, 1_000)}
+"""How many runs the short form has on a backend, and the long one."""
+
+AT_A_TIME = 500
+"""Hypothesis keeps half a megabyte of each run until it has made all of them."""
 
 
-@pytest.mark.parametrize("backend", BACKENDS_AND_RUNS)
+@pytest.mark.parametrize("backend", RUNS)
 def test_whatever_browsers_do(backend, soak, request, tmp_path, monkeypatch, tally):
     for life in ("MARKER_LIFE", "GRACE"):  # nothing goes while a run lasts
         monkeypatch.setattr(remains, life, 3600.0)
-    short, long = BACKENDS_AND_RUNS[backend]
     make = memory
     if backend != "memory":
         make = partial(make_store, BACKENDS[backend](request, tmp_path), timeout=60)
-    run_state_machine_as_test(
-        partial(Browsers, make, lambda what: tally(f"{what} of browsers on {backend}", 1)),
-        settings=settings(
-            max_examples=long if soak else short,
-            stateful_step_count=50 if soak else 30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            database=None,
-            derandomize=not soak,
-        ),
-    )
+    machine = partial(Browsers, make, lambda what: tally(f"{what} of browsers on {backend}", 1))
+    runs = RUNS[backend][soak]
+    for done in range(0, runs, AT_A_TIME):
+        run_state_machine_as_test(
+            seed(done)(machine),
+            settings=settings(
+                max_examples=min(runs - done, AT_A_TIME),
+                stateful_step_count=50 if soak else 30,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )
 
 
 def test_a_save_without_a_change_does_not_end_a_session_that_is_renewed_twice():

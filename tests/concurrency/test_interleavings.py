@@ -130,3 +130,15 @@ if SOAK:
             if program[0] == first:
                 await stage.check(program, most=300, seed=seed)
         tally(stage.title, stage.schedules)
+
+    @processes
+    @pytest.mark.parametrize("backend", BETWEEN_PROCESSES)
+    async def test_any_three_requests_on_a_shared_store(
+        backend, one_process, request, tmp_path, tally
+    ):
+        stage = shared_stage(one_process, BACKENDS[backend](request, tmp_path))
+        for seed, program in enumerate(ALL_TRIPLES):
+            if not any(OPERATIONS[name].outside == "expire" for name in program):
+                await stage.check(program, most=5, seed=seed)
+        tally(stage.title, stage.schedules)
+        await stage.inner().close()
