@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("quart_session")
 
+# A name, an IPv4 address or an IPv6 one.
+_HOST = re.compile(r"[^\s:/?#@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Za-z:.%]*")
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 OLD_NAMES = {
@@ -149,8 +151,9 @@ class SessionConfig:
     )
     memcached_host: str = _setting(
         "127.0.0.1",
-        "the name or address of a host",
-        lambda value: isinstance(value, str) and value != "",
+        "the name or address of a host; a port goes into SESSION_MEMCACHED_PORT, "
+        "a URL into SESSION_URI",
+        lambda value: isinstance(value, str) and _HOST.fullmatch(value) is not None,
     )
     memcached_port: int | str = _setting(
         11211,
@@ -158,7 +161,12 @@ class SessionConfig:
         lambda value: str(value).isdecimal() and 0 < int(value) < 2**16,
     )
     sqlite_path: str | os.PathLike[str] | None = _setting(
-        None, "the path of a file", lambda value: isinstance(value, str | os.PathLike)
+        None,
+        "the path of a file, which is no URL",
+        lambda value: (
+            isinstance(value, os.PathLike)
+            or (isinstance(value, str) and not value.startswith(("sqlite:", "file:")))
+        ),
     )
     mongodb: Any = _setting(
         None,
@@ -314,12 +322,23 @@ class SessionConfig:
                     f"{key} = {shown} is not allowed: it takes {setting.metadata['allowed']}"
                 )
             settings[setting.name] = setting.metadata["read"](value)
+        _check_type(settings)
         _hint_at_misspellings(given)
         return cls(**settings, instance_path=instance_path, trio=trio)
 
 
 def _runs_on_trio(app: Quart) -> bool:
     return any(base.__module__.partition(".")[0] == "quart_trio" for base in type(app).__mro__)
+
+
+def _check_type(settings: Mapping[str, Any]) -> None:
+    """Who says where a server is, but not of which kind, would get SQLite."""
+    servers = {"uri", "redis", "memcached", "mongodb", "mongodb_uri"} & settings.keys()
+    if servers and "type" not in settings:
+        raise ConfigError(
+            f"SESSION_{min(servers).upper()} is set and SESSION_TYPE is not: "
+            "set SESSION_TYPE = 'redis', 'memcached' or 'mongodb', whichever it is"
+        )
 
 
 def _hint_at_misspellings(unknown: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +18,10 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     AutoReconnect,
+    ConfigurationError,
     ConnectionFailure,
     DuplicateKeyError,
+    InvalidName,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -250,20 +253,29 @@ class MongoDBStore(Store):
             return answer
         except TimeoutError as error:
             self._patience.timed_out()
-            raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
+            servers = client.mongo.topology_description.server_descriptions().values()
+            reasons = [f"; {_text(server.error)}" for server in servers if server.error is not None]
+            raise StoreError(
+                f"{self._name}: no answer within {self._timeout:g} s{''.join(reasons)}"
+            ) from error
         except ConnectionFailure as error:
             if isinstance(error, ServerSelectionTimeoutError):
                 self._patience.timed_out()
-            raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
+            raise StoreError(f"{self._name}: {type(error).__name__}: {_text(error)}") from error
         except OperationFailure as error:
             # Its text repeats keys and data.
             code = (error.details or {}).get("codeName", "no name")
             raise StoreError(
                 f"{self._name} refused it: {type(error).__name__}, code {error.code} ({code})"
             ) from None
+        except ConfigurationError as error:  # a name of mongodb+srv that DNS does not know
+            raise StoreError(f"{self._name}: {error}") from error
         except (PyMongoError, BSONError, OverflowError) as error:
-            # A document that is too large, or a field of the callback that MongoDB cannot hold.
-            raise StoreError(f"{self._name}: {type(error).__name__}") from None
+            # Without its text, which repeats the document.
+            raise StoreError(
+                f"{self._name}: {type(error).__name__}: the session is larger than a document may "
+                "be, or SESSION_MONGODB_SET_CALLBACK has added what MongoDB cannot hold"
+            ) from None
         except RuntimeError as error:
             if self._client is None:
                 raise
@@ -302,7 +314,8 @@ class MongoDBStore(Store):
         """What errors call the server; without user and password."""
         if self._client is not None:
             return "the client in SESSION_MONGODB"
-        return f"MongoDB at {urlsplit(self._uri).netloc.rpartition('@')[2]}"
+        hosts = re.split("[/?]", self._uri.rpartition("://")[2])[0]
+        return f"MongoDB at {hosts.rpartition('@')[2]}"
 
     def _running_client(self) -> _Client:
         try:
@@ -332,16 +345,25 @@ class MongoDBStore(Store):
             named = {name.lower() for name in parse_qs(urlsplit(self._uri).query)}
             named.update(name.lower() for name in self._client_kwargs)
             options = {name: value for name, value in defaults.items() if name.lower() not in named}
-            return _Client(
-                AsyncMongoClient(self._uri, **options, **self._client_kwargs), self._collection
+            mongo: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+                self._uri, **options, **self._client_kwargs
             )
+            return _Client(mongo, self._collection)
+        except InvalidName as error:
+            raise ConfigError(f"SESSION_MONGODB_COLLECTION is not allowed: {error}") from None
         except (PyMongoError, ValueError, TypeError):
             # Their messages may quote the URI, and that may hold a password.
             raise ConfigError(
                 "SESSION_MONGODB_URI or SESSION_MONGODB_CLIENT_KWARGS cannot be read: expected "
                 "mongodb://host:port/database or mongodb+srv://name/database, with user:password@ "
-                "before the host and pymongo's options after a ? or in the arguments"
+                "before the host, each percent-encoded, and pymongo's options after a ? or in the "
+                "arguments"
             ) from None
+
+
+def _text(error: Exception) -> str:
+    """What pymongo says, without its time-outs and all that it knows of each server."""
+    return re.sub(r" \(configured timeouts:[^)]*\)|, Timeout: .*", "", str(error))
 
 
 def _condition(expected: Expect | Version, now: float) -> dict[str, Any]:

@@ -41,9 +41,6 @@ CONNECTIONS = 16
 PAUSE = 0.05
 """Seconds before what cannot work yet is tried again."""
 
-FAILED = (ConnectionError, NoAnswer, OSError, ClusterDownError)
-"""Errors after which another server may have to answer."""
-
 
 class TooFewReplicas(ConnectionError):
     """The master takes no writes, since ``min-replicas-to-write`` says so. It may have been

@@ -15,12 +15,7 @@ from redis.backoff import NoBackoff
 
 from quart_session.errors import ConfigError
 from quart_session.stores.redis_batches import CONNECTIONS
-
-FORMS = """expected one of
-  redis://host:port/database, rediss:// for TLS, unix:///path/to/socket
-  redis+cluster://host:port,host:port, rediss+cluster://
-  redis+sentinel://host:port,host:port/service/database, rediss+sentinel://
-with user:password@ before the hosts and redis-py's options after a ?"""
+from quart_session.stores.redis_records import FORMS, has_database
 
 
 def client_for(url: str, timeout: float) -> Redis | RedisCluster:
@@ -30,6 +25,8 @@ def client_for(url: str, timeout: float) -> Redis | RedisCluster:
     :raises ConfigError: *url* cannot be read.
     """
     try:
+        if not has_database(url):
+            raise ValueError
         scheme = urlsplit(url).scheme
         if scheme in ("redis+cluster", "rediss+cluster"):
             refuse_old_clusters()

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from hashlib import sha1
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from quart_session.errors import StoreError
 from quart_session.stores.base import (
@@ -19,6 +20,13 @@ from quart_session.stores.base import (
 )
 
 DEFAULT_URL = "redis://localhost:6379"
+
+FORMS = """expected one of
+  redis://host:port/0, rediss:// for TLS, unix:///path/to/socket
+  redis+cluster://host:port,host:port, rediss+cluster://
+  redis+sentinel://host:port,host:port/service/0, rediss+sentinel://
+where 0 is the number of a database, with user:password@ before the hosts, in which / ? # % @ are
+written %2F %3F %23 %25 %40, and options such as ?ssl_ca_certs=file behind"""
 
 RIGHTS = "+get +set +del +pexpire +pttl +eval +evalsha"
 """What an ACL has to allow, for keys that begin with ``SESSION_KEY_PREFIX``."""
@@ -131,6 +139,20 @@ class RedisRecords(Store):
                 args += repeat_with
         # EVAL makes the server remember the script.
         return await self._command("EVAL", script.source, 1, key, *args, repeat_with=repeat_with)
+
+
+def has_database(url: str) -> bool:
+    """Whether *url* says the number of a database, 0 in a cluster, or none.
+
+    Clients take anything else for number 0.
+    """
+    parts = urlsplit(url)
+    kind, path = parts.scheme.partition("+")[2], parts.path.strip("/")
+    if kind == "sentinel":
+        path = path.partition("/")[2]
+    if kind == "cluster":
+        return path in ("", "0")
+    return parts.scheme == "unix" or not path or path.isdecimal()
 
 
 def without_secrets(url: str) -> str:

@@ -16,8 +16,10 @@ from quart_session.redis_trio.client import Call, lacks_replicas
 from quart_session.redis_trio.pooled import PooledClient
 from quart_session.stores.redis_records import (
     DEFAULT_URL,
+    FORMS,
     RedisRecords,
     UnknownScript,
+    has_database,
     refusal,
     without_secrets,
 )
@@ -27,12 +29,6 @@ if TYPE_CHECKING:
 
 PAUSE = 0.05
 """Seconds before a write is tried again that the master would not take for lack of replicas."""
-
-FORMS = """expected one of
-  redis://host:port/database, rediss:// for TLS, unix:///path/to/socket
-  redis+cluster://host:port,host:port, rediss+cluster://
-  redis+sentinel://host:port,host:port/service/database, rediss+sentinel://
-with user:password@ before the hosts and options such as ?ssl_ca_certs=file behind"""
 
 
 class RedisTrioStore(RedisRecords):
@@ -124,6 +120,8 @@ class RedisTrioStore(RedisRecords):
 
 def _for_url(url: str, timeout: float) -> RedisTrio | PooledClient:
     try:
+        if not has_database(url):
+            raise ValueError
         if urlsplit(url).scheme.endswith(("+cluster", "+sentinel")):
             return PooledClient.from_url(url, timeout=timeout)
         return RedisTrio.from_url(url, timeout=timeout)

@@ -127,6 +127,8 @@ class SQLiteStore(Store):
 
         A relative path starts from that folder, too.
         """
+        if (config.uri or "").startswith("sqlite:"):
+            raise ConfigError("SESSION_URI is for servers; a file goes into SESSION_SQLITE_PATH")
         path = Path(config.instance_path, config.sqlite_path or FILE_NAME)
         return cls(path, timeout=config.timeout)
 

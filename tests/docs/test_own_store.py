@@ -58,7 +58,7 @@ async def test_an_instance_serves_an_application(tmp_path, monkeypatch):
 def test_the_settings_of_an_application_make_it():
     config = {}
     exec(NAME, {"app": types.SimpleNamespace(config=config)})
-    assert config.pop("SESSION_TYPE") == "dbm"
+    assert config["SESSION_TYPE"] == "dbm"
     assert isinstance(DBMStore.from_config(SessionConfig.from_mapping(config)), DBMStore)
     with pytest.raises(ConfigError, match="expected dbm:"):
         DBMStore.from_config(SessionConfig.from_mapping({}))

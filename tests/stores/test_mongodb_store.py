@@ -465,6 +465,11 @@ class TestClients:
         assert "hunter2" not in str(error.value)
         assert error.value.__cause__ is None
 
+    @pytest.mark.parametrize("name", ["a..b", "$a", ".a"])
+    def test_a_name_that_no_collection_may_have_is_refused(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="SESSION_MONGODB_COLLECTION is not allowed"):
+            MongoDBStore(collection=name)
+
 
 class TestErrors:
     async def test_a_refusal_shows_neither_key_nor_data(

@@ -376,6 +376,8 @@ class TestAddresses:
             "redis://user:s3cret@localhost?no_such_option=1",
             "redis://user:s3cret@localhost?db=first",
             "redis://user:s3cret@[localhost",
+            "redis://user:s3cret@localhost/main",
+            "redis+cluster://user:s3cret@host/1",
             "redis://",
             "redis+cluster://user:s3cret@",
             "redis+cluster://user:s3cret@host:port",

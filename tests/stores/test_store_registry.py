@@ -70,6 +70,11 @@ def test_sqlite_lies_in_the_instance_folder_unless_told_otherwise() -> None:
     assert path("/var/lib/shop/sessions.db") == Path("/var/lib/shop/sessions.db")
 
 
+def test_sqlite_has_no_url() -> None:
+    message = refusal("sqlite", uri="sqlite:////var/lib/shop/sessions.db")
+    assert message == "SESSION_URI is for servers; a file goes into SESSION_SQLITE_PATH"
+
+
 def test_files_lie_in_the_instance_folder_unless_told_otherwise() -> None:
     def folder(file_dir: str | None) -> Path:
         store = load_store(config("filesystem", file_dir=file_dir))

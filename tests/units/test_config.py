@@ -24,6 +24,11 @@ WRONG = [
     ("SESSION_TYPE", 5),
     ("SESSION_TYPE", ""),
     ("SESSION_SQLITE_PATH", 5),
+    ("SESSION_SQLITE_PATH", "sqlite:///sessions.db"),
+    ("SESSION_SQLITE_PATH", "file:sessions.db?mode=memory"),
+    ("SESSION_MEMCACHED_HOST", "cache.test:11211"),
+    ("SESSION_MEMCACHED_HOST", "memcached://cache.test"),
+    ("SESSION_MEMCACHED_HOST", "[::1]"),
     ("SESSION_FILE_DIR", 5),
     ("SESSION_FILE_MODE", "600"),
     ("SESSION_FILE_MODE", 600),  # which is 0o1130
@@ -86,6 +91,27 @@ def test_a_wrong_address_is_not_shown_since_it_may_hold_a_password(key):
         SessionConfig.from_mapping({key: value})
     assert str(raised.value).startswith(f"{key} = ({type(value).__name__}) is not allowed")
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["SESSION_URI", "SESSION_REDIS", "SESSION_MEMCACHED", "SESSION_MONGODB", "SESSION_MONGODB_URI"],
+)
+def test_who_says_where_a_server_is_must_say_of_which_kind(key):
+    """SQLite, the default, would take its place and nobody would notice."""
+    server = "redis://:hunter2@host" if key.endswith("_URI") else Server()
+    with pytest.raises(ConfigError, match=f"{key} is set and SESSION_TYPE is not") as raised:
+        SessionConfig.from_mapping({key: server})
+    assert "hunter2" not in str(raised.value)
+    SessionConfig.from_mapping({key: server, "SESSION_TYPE": "redis"})
+
+
+class Server:
+    """What looks like a client of Redis, memcached and MongoDB."""
+
+    def execute_command(self): ...
+
+    gets = get_default_database = execute_command
 
 
 def test_an_old_name_counts_where_the_new_one_is_none():
