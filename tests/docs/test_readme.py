@@ -20,16 +20,20 @@ def anyio_backend():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, redis_server):
+async def run(tmp_path, monkeypatch, redis_server):
     """Run an example in an empty folder, with the test's Redis; return its application."""
+    apps = []
 
     def run(code):
         monkeypatch.chdir(tmp_path)
         namespace = {"__name__": "readme_example"}
         exec(code.replace("redis://localhost:6379/0", redis_server.url), namespace)
+        apps.append(namespace["app"])
         return namespace["app"]
 
-    return run
+    yield run
+    for app in apps:
+        await app.session_interface.close()
 
 
 async def test_the_first_application_keeps_a_cart(run):
