@@ -61,7 +61,12 @@ def _setting(
 
 
 def _flag(default: bool) -> Any:
-    return _setting(default, "True or False", lambda value: isinstance(value, bool))
+    return _setting(default, "True or False", _is_flag, read=bool)
+
+
+def _is_flag(value: Any) -> bool:
+    """0 and 1 are flags as well: an application of version 3 may have them."""
+    return isinstance(value, int) and value in (0, 1)
 
 
 def _seconds(value: Any) -> Any:
@@ -242,7 +247,8 @@ class SessionConfig:
     protection: Literal[False, True, "delete", "reject", "log"] = _setting(
         False,
         "False, True, 'delete', 'reject' or 'log'",
-        lambda value: isinstance(value, bool) or value in ("delete", "reject", "log"),
+        lambda value: _is_flag(value) or value in ("delete", "reject", "log"),
+        read=lambda value: bool(value) if _is_flag(value) else value,
     )
     protection_ipv4_prefix: int = _setting(
         32,

@@ -20,6 +20,13 @@ def test_none_is_the_default():
     assert SessionConfig.from_mapping({"SESSION_TYPE": None}).type == "sqlite"
 
 
+@pytest.mark.parametrize("name", ["permanent", "explicit", "use_signer", "hash_ids", "protection"])
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_flag_may_be_0_or_1(name, value):
+    config = SessionConfig.from_mapping({f"SESSION_{name.upper()}": value})
+    assert getattr(config, name) is bool(value)
+
+
 WRONG = [
     ("SESSION_TYPE", 5),
     ("SESSION_TYPE", ""),
@@ -40,9 +47,9 @@ WRONG = [
     ("SESSION_MONGODB_SET_CALLBACK", "callback"),
     ("SESSION_KEY_PREFIX", 5),
     ("SESSION_PERMANENT", "false"),
-    ("SESSION_EXPLICIT", 1),
+    ("SESSION_EXPLICIT", 2),
     ("SESSION_STATIC_FILE", "yes"),
-    ("SESSION_USE_SIGNER", 0),
+    ("SESSION_USE_SIGNER", 1.0),
     ("SESSION_HASH_IDS", "no"),
     ("SESSION_TAGS", "json"),
     ("SESSION_TIMEOUT", 0),
@@ -50,7 +57,7 @@ WRONG = [
     ("SESSION_TIMEOUT", float("nan")),
     ("SESSION_TIMEOUT", timedelta(seconds=1)),
     ("SESSION_PROTECTION", "yes"),
-    ("SESSION_PROTECTION", 1),
+    ("SESSION_PROTECTION", 2),
     ("SESSION_PROTECTION_IPV4_PREFIX", 0),
     ("SESSION_PROTECTION_IPV4_PREFIX", 33),
     ("SESSION_PROTECTION_IPV4_PREFIX", True),
