@@ -92,7 +92,7 @@ async def test_a_save_cancelled_anywhere(browsers, name, native, tally):
 
 
 @ways
-async def test_the_save_of_a_new_session_cancelled_anywhere(browsers, native):
+async def test_the_save_of_a_new_session_cancelled_anywhere(browsers, native, tally):
     at, finished = 0, False
     while not finished:
         session = await browsers.open()
@@ -101,11 +101,12 @@ async def test_the_save_of_a_new_session_cancelled_anywhere(browsers, native):
         await browsers.check_works()
         assert await browsers.look(session.sid) in ([OLD] if finished else [None, OLD])
         at += 1
+    tally("awaits of the save of a new session", at - 1)
 
 
 @ways
 @pytest.mark.parametrize("fresh", [True, False], ids=["first call", "later call"])
-async def test_opening_cancelled_anywhere(browsers, native, fresh):
+async def test_opening_cancelled_anywhere(browsers, native, fresh, tally):
     sid = await browsers.begin()
     at, finished = 0, False
     while not finished:
@@ -115,10 +116,11 @@ async def test_opening_cancelled_anywhere(browsers, native, fresh):
         await browsers.check_works()
         assert await browsers.look(sid) == OLD
         at += 1
+    tally("awaits of opening", at - 1)
 
 
 @ways
-async def test_requests_that_wait_for_a_cancelled_one_go_on(browsers, native):
+async def test_requests_that_wait_for_a_cancelled_one_go_on(browsers, native, tally):
     """Saves of one session queue; who leaves the queue early lets the next one in."""
     sid = await browsers.begin()
     at, finished = 0, False
@@ -134,6 +136,7 @@ async def test_requests_that_wait_for_a_cancelled_one_go_on(browsers, native):
         left = await browsers.look(sid)
         assert (left["key 1"], left["key 2"]) == (at, at)
         at += 1
+    tally("awaits of a save that others wait for", at - 1)
 
 
 class Halting(Store):

@@ -128,7 +128,7 @@ if SOAK:
         stage = memory_stage(one_process)
         for seed, program in enumerate(ALL_TRIPLES):
             if program[0] == first:
-                await stage.check(program, most=300, seed=seed)
+                await stage.check(program, most=100, seed=seed)
         tally(stage.title, stage.schedules)
 
     @processes
