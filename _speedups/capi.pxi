@@ -29,7 +29,6 @@ cdef extern from "Python.h":
     int PyUnicode_1BYTE_KIND, PyUnicode_2BYTE_KIND
     PyObject* PyUnicode_New(Py_ssize_t, Py_UCS4)
     PyObject* PyUnicode_FromKindAndData(int, const void*, Py_ssize_t)
-    PyObject* PyUnicode_DecodeUTF16(const char*, Py_ssize_t, const char*, int*)
     long long PyLong_AsLongLongAndOverflow(PyObject*, int*)  # never fails for an exact int
     PyObject* PyLong_FromLongLong(long long)
     double PyFloat_AS_DOUBLE(PyObject*)
@@ -68,6 +67,8 @@ cdef extern from "machine.h":
     int first_bit(unsigned int)
     bint has_escape8(uint64_t)
     unsigned int stops16(const char*)
+    int read_threes(const char*, uint16_t*)
+    bint write_threes(char*, const void*, int)
     int text_ready(PyObject*), text_kind(PyObject*)
     bint text_is_compact_ascii(PyObject*), text_is_ascii(PyObject*)
     Py_ssize_t text_length(PyObject*)
@@ -89,6 +90,7 @@ cdef extern from "machine.h":
     void set_slot(PyObject*, Py_ssize_t, PyObject*)
     PyObject* allocate(PyObject*)
     int import_datetime() except -1
+    bint fill_random(void*, size_t)
     PyTypeObject* datetime_type()
     PyObject* datetime_new(int, int, int, int, int, int, int, PyObject*)
     object take(PyObject*)

@@ -14,23 +14,27 @@ for _i in range(64):
 def new_sid():
     """A fresh session id: 32 bytes of the operating system's randomness as base64url."""
     # Asked for each time: randomness kept in this process would be the same in a forked child.
-    cdef bytes random = urandom(32)
-    cdef const uint8_t* source = <const uint8_t*>PyBytes_AS_STRING(<PyObject*>random)
-    cdef PyObject* sid = PyUnicode_New(43, 127)
-    cdef char* p
+    cdef uint8_t random[33]
+    cdef bytes made
     cdef uint32_t three
+    cdef PyObject* sid
+    cdef char* p
     cdef int i
+    if not fill_random(random, 32):
+        made = urandom(32)
+        memcpy(random, PyBytes_AS_STRING(<PyObject*>made), 32)
+    random[32] = 0
+    sid = PyUnicode_New(43, 127)
     if sid is NULL:
         raise_pending()
     p = <char*>text_data(sid)
     for i in range(11):
-        three = source[3 * i] << 16 | source[3 * i + 1] << 8
-        if i < 10:
-            three |= source[3 * i + 2]
-            p[4 * i + 3] = BASE64URL[three & 63]
+        three = random[3 * i] << 16 | random[3 * i + 1] << 8 | random[3 * i + 2]
         p[4 * i] = BASE64URL[three >> 18]
         p[4 * i + 1] = BASE64URL[three >> 12 & 63]
         p[4 * i + 2] = BASE64URL[three >> 6 & 63]
+        p[4 * i + 3] = BASE64URL[three & 63]
+    p[43] = 0  # the last digit is of the padding, in the place of the NUL that ends a str
     return take(sid)
 
 

@@ -9,6 +9,10 @@
 #define HAS_SSE2 1
 #endif
 
+#if defined(__linux__) && defined(HAVE_GETRANDOM)
+#include <sys/random.h>
+#endif
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "The compiled arm is for machines that keep the lowest byte of a number first."
 #endif
@@ -60,6 +64,94 @@ static inline unsigned stops16(const char *p) {
     }
     return bits;
 #endif
+}
+
+/* Characters of three bytes in UTF-8: U+0800 to U+FFFF without the surrogates. */
+
+static inline int takes_three(uint32_t c) { return c >= 0x800 && c <= 0xFFFF && c >> 11 != 0x1B; }
+
+/* Reads up to 16 such characters from 48 bytes, and returns how many stand before anything else.
+   All 32 bytes at to may be written. */
+static inline int read_threes(const char *p, uint16_t *to) {
+    int i;
+#ifdef HAS_SSE2
+    const __m128i *source = (const __m128i *)p;
+    __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
+    __m128i c = _mm_loadu_si128(source + 2), high, low, top, good, bad;
+    unsigned stops;
+    /* Shuffled half into half like cards, four times, every third byte comes to lie together. */
+    for (i = 0; i < 4; i++) {
+        __m128i first = _mm_unpacklo_epi8(a, _mm_srli_si128(b, 8));
+        __m128i second = _mm_unpacklo_epi8(_mm_srli_si128(a, 8), c);
+        c = _mm_unpacklo_epi8(b, _mm_srli_si128(c, 8));
+        a = first;
+        b = second;
+    }
+    high = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(a, 4), _mm_set1_epi8((char)0xF0)),
+                        _mm_and_si128(_mm_srli_epi16(b, 2), _mm_set1_epi8(0x0F)));
+    low = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(b, 6), _mm_set1_epi8((char)0xC0)),
+                       _mm_and_si128(c, _mm_set1_epi8(0x3F)));
+    _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi8(low, high));
+    _mm_storeu_si128((__m128i *)to + 1, _mm_unpackhi_epi8(low, high));
+    good = _mm_cmpeq_epi8(_mm_and_si128(a, _mm_set1_epi8((char)0xF0)), _mm_set1_epi8((char)0xE0));
+    /* Signed, the bytes that go on with a character are the lowest. */
+    good = _mm_and_si128(good, _mm_cmplt_epi8(b, _mm_set1_epi8((char)0xC0)));
+    good = _mm_and_si128(good, _mm_cmplt_epi8(c, _mm_set1_epi8((char)0xC0)));
+    top = _mm_and_si128(high, _mm_set1_epi8((char)0xF8));
+    bad = _mm_or_si128(_mm_cmpeq_epi8(top, _mm_setzero_si128()),
+                       _mm_cmpeq_epi8(top, _mm_set1_epi8((char)0xD8)));
+    stops = (unsigned)_mm_movemask_epi8(_mm_andnot_si128(bad, good)) ^ 0xFFFF;
+    return stops ? first_bit(stops) : 16;
+#else
+    for (i = 0; i < 16; i++, p += 3) {
+        if ((p[0] & 0xF0) != 0xE0 || (p[1] & 0xC0) != 0x80 || (p[2] & 0xC0) != 0x80) break;
+        to[i] = (uint16_t)((p[0] & 0xF) << 12 | (p[1] & 0x3F) << 6 | (p[2] & 0x3F));
+        if (!takes_three(to[i])) break;
+    }
+    return i;
+#endif
+}
+
+/* Writes 8 characters, each kept in width bytes, if all are such; 26 bytes at p may be written. */
+static inline int write_threes(char *p, const void *characters, int width) {
+    int i;
+#ifdef HAS_SSE2
+    const __m128i *source = (const __m128i *)characters;
+    const __m128i bytes = _mm_set1_epi64x(0xFFFFFF);
+    __m128i c = _mm_loadu_si128(source), bad = _mm_setzero_si128(), top, two;
+    if (width == 4) {
+        /* Packing is for signed numbers. What is beyond U+FFFF becomes that, which is left out. */
+        const __m128i half = _mm_set1_epi32(0x8000);
+        c = _mm_packs_epi32(_mm_sub_epi32(c, half),
+                            _mm_sub_epi32(_mm_loadu_si128(source + 1), half));
+        c = _mm_xor_si128(c, _mm_set1_epi16((short)0x8000));
+        bad = _mm_cmpeq_epi16(c, _mm_set1_epi16(-1));
+    }
+    top = _mm_and_si128(c, _mm_set1_epi16((short)0xF800));
+    bad = _mm_or_si128(bad, _mm_cmpeq_epi16(top, _mm_setzero_si128()));
+    bad = _mm_or_si128(bad, _mm_cmpeq_epi16(top, _mm_set1_epi16((short)0xD800)));
+    if (_mm_movemask_epi8(bad)) return 0;
+    two = _mm_or_si128(_mm_srli_epi16(c, 12),
+                       _mm_and_si128(_mm_slli_epi16(c, 2), _mm_set1_epi16(0x3F00)));
+    two = _mm_or_si128(two, _mm_set1_epi16((short)0x80E0));
+    c = _mm_or_si128(_mm_and_si128(c, _mm_set1_epi16(0x3F)), _mm_set1_epi16(0x80));
+    for (i = 0; i < 2; i++) {
+        /* Four times three bytes and a zero, of which each second three move up. */
+        __m128i four = i ? _mm_unpackhi_epi16(two, c) : _mm_unpacklo_epi16(two, c);
+        four = _mm_or_si128(_mm_and_si128(four, bytes),
+                            _mm_andnot_si128(bytes, _mm_srli_epi64(four, 8)));
+        _mm_storel_epi64((__m128i *)(p + 12 * i), four);
+        _mm_storeh_pi((__m64 *)(p + 12 * i + 6), _mm_castsi128_ps(four));
+    }
+#else
+    for (i = 0; i < 8; i++, p += 3) {
+        uint32_t c = width == 2 ? ((const uint16_t *)characters)[i]
+                                : ((const uint32_t *)characters)[i];
+        if (!takes_three(c)) return 0;
+        store4(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16);
+    }
+#endif
+    return 1;
 }
 
 /* Strings. In CPython 3.11 one that long deprecated functions made may lack its storage. */
@@ -243,6 +335,14 @@ static int import_datetime(void) {
 #define datetime_type() (PyDateTimeAPI->DateTimeType)
 #define datetime_new(y, mo, d, h, mi, s, us, tz) PyDateTimeAPI->DateTime_FromDateAndTime( \
     y, mo, d, h, mi, s, us, tz, PyDateTimeAPI->DateTimeType)
+
+/* Randomness of the operating system, without the detour by a bytes object where it can be had. */
+
+#if defined(__linux__) && defined(HAVE_GETRANDOM)
+#define fill_random(p, n) (getrandom(p, n, 0) == (n))
+#else
+#define fill_random(p, n) 0
+#endif
 
 /* Exceptions that are pending. */
 

@@ -3,7 +3,7 @@
 
 cdef enum:
     TEMPLATES = 256
-    MOST_KEYS = 32
+    MOST_KEYS = 64
 
 cdef struct Template:
     PyObject* dict  # owned: keys, each with None as its value; NULL at first

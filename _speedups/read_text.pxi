@@ -94,8 +94,8 @@ cdef const char* read_odd_text(Reader* r, const char* p) noexcept:
     """Any string, by way of UTF-16, which JSON's escapes are in."""
     cdef uint16_t* to
     cdef uint32_t c
-    cdef uint64_t two
-    cdef int order = -1, digit, i
+    cdef uint64_t two = 1 << 24 | 1
+    cdef int digit, i
     cdef bint surrogates = False
     cdef const char* found
     if r.units is NULL:
@@ -106,14 +106,13 @@ cdef const char* read_odd_text(Reader* r, const char* p) noexcept:
             return NULL
     to = r.units
     while True:
-        while r.end - p >= 8:
-            two = two_by_three(load8(p))
-            if two == 0:
+        # Two characters of three bytes promise more of them.
+        while r.end - p >= 48 and load8(p) & 0xC0C0F0 * two == 0x8080E0 * two:
+            i = read_threes(p, to)
+            to += i
+            p += 3 * i
+            if i < 16:
                 break
-            to[0] = <uint16_t>(two & 0xFFFF)
-            to[1] = <uint16_t>(two >> 24)
-            to += 2
-            p += 6
         c = <unsigned char>p[0]
         if c == c'"':
             break
@@ -162,26 +161,36 @@ cdef const char* read_odd_text(Reader* r, const char* p) noexcept:
         to[0] = <uint16_t>c
         to += 1
     if surrogates:
-        return put(r, p + 1, PyUnicode_DecodeUTF16(
-            <const char*>r.units, 2 * (to - r.units), b"surrogatepass", &order
-        ))
+        return put(r, p + 1, join_pairs(r.units, to - r.units))
     return put(r, p + 1, PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, r.units, to - r.units))
+
+
+cdef PyObject* join_pairs(const uint16_t* units, Py_ssize_t n) noexcept:
+    """A str of UTF-16 in which a pair of surrogates is one character, and a lone one itself."""
+    cdef Py_ssize_t i, pairs = 0
+    cdef uint32_t c
+    cdef uint32_t* to
+    cdef PyObject* text
+    for i in range(n - 1):
+        pairs += units[i] >> 10 == 0x36 and units[i + 1] >> 10 == 0x37
+    if pairs == 0:
+        return PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, units, n)
+    text = PyUnicode_New(n - pairs, 0x10FFFF)
+    if text is NULL:
+        return NULL
+    to = <uint32_t*>text_data(text)
+    i = 0
+    while i < n:
+        c = units[i]
+        i += 1
+        if c >> 10 == 0x36 and i < n and units[i] >> 10 == 0x37:
+            c = 0x10000 + ((c & 0x3FF) << 10 | units[i] & 0x3FF)
+            i += 1
+        to[0] = c
+        to += 1
+    return text
 
 
 cdef inline bint is_more(char c) noexcept:
     """Whether a byte goes on with a character of UTF-8."""
     return (c & 0xC0) == 0x80
-
-
-cdef inline uint64_t two_by_three(uint64_t six) noexcept:
-    """Two characters, 24 bits apart, of three valid bytes each; 0 if these are none."""
-    cdef uint64_t both = 1 << 24 | 1, two, top, surrogate
-    if six & 0xC0C0F0 * both != 0x8080E0 * both:
-        return 0
-    two = (six & 0xF * both) << 12 | (six & 0x3F00 * both) >> 2 | six >> 16 & 0x3F * both
-    top = two & 0xF800 * both
-    surrogate = top ^ 0xD800 * both
-    # Neither too small for three bytes nor a surrogate; see all_take_three().
-    if ((top - both) & ~top | (surrogate - both) & ~surrogate) & 0x8000 * both:
-        return 0
-    return two

@@ -139,17 +139,13 @@ ctypedef fused Unit:
 cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n) noexcept:
     """*n* characters; takes at most 6 bytes for each, and 4 more."""
     cdef uint32_t c
-    cdef uint64_t four
     cdef const Unit* end = source + n
     while source < end:
         if Unit is not uint8_t:
-            # Four characters of three bytes each, the common case beyond Latin scripts.
-            while end - source >= 4:
-                four = load_2byte_units(source) if Unit is uint16_t else load_4byte_units(source)
-                if not all_take_three(four):
-                    break
-                p = write_four_by_three(p, four)
-                source += 4
+            # Characters of three bytes each, the common case beyond Latin scripts.
+            while end - source >= 8 and write_threes(p, source, sizeof(Unit)):
+                source += 8
+                p += 24
             if source == end:
                 break
         c = source[0]
@@ -172,42 +168,4 @@ cdef inline char* write_units(char* p, const Unit* source, Py_ssize_t n) noexcep
                 | (c & 0x3F) << 24,
             )
             p += 4
-    return p
-
-
-cdef inline uint64_t load_2byte_units(const void* source) noexcept:
-    """Four characters side by side, the first one lowest."""
-    cdef const uint16_t* c = <const uint16_t*>source
-    return c[0] | <uint64_t>c[1] << 16 | <uint64_t>c[2] << 32 | <uint64_t>c[3] << 48
-
-
-cdef inline uint64_t load_4byte_units(const void* source) noexcept:
-    """The same; 0, which takes less than three bytes, if one of them is beyond 16 bits."""
-    cdef const uint32_t* c = <const uint32_t*>source
-    if (c[0] | c[1] | c[2] | c[3]) >> 16:
-        return 0
-    return c[0] | c[1] << 16 | <uint64_t>(c[2] | c[3] << 16) << 32
-
-
-cdef inline bint all_take_three(uint64_t four) noexcept:
-    """Whether four characters are each at least U+0800 and no surrogate."""
-    cdef uint64_t ones = 0x0001000100010001
-    cdef uint64_t top = four & 0xF800 * ones
-    cdef uint64_t surrogate = top ^ 0xD800 * ones
-    # A subtraction borrows into the highest bit of a part that is zero.
-    return ((top - ones) & ~top | (surrogate - ones) & ~surrogate) & 0x8000 * ones == 0
-
-
-cdef inline char* write_four_by_three(char* p, uint64_t four) noexcept:
-    """Twelve bytes of UTF-8, two characters at a time."""
-    cdef uint64_t both = 1 << 24 | 1, two
-    cdef int i
-    for i in range(2):
-        two = four & 0xFFFF | (four >> 16 & 0xFFFF) << 24
-        two = 0x8080E0 * both | two >> 12 & 0xF * both | (two & 0xFC0 * both) << 2 | (
-            two & 0x3F * both
-        ) << 16
-        store8(p, two)
-        p += 6
-        four >>= 32
     return p

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 from typing import Any
 
 import fuzzing
@@ -200,6 +202,29 @@ REFUSED = [
     '{"a":' * 1_000_000,
     '{" t":[' * 1_000_000,
 ]
+INVALID_UTF8 = [
+    b"\x80",
+    b"\xbf",
+    b"\xc0\x80",
+    b"\xc1\xbf",
+    b"\xc3",
+    b"\xc3(",
+    b"\xe0\x80\x80",
+    b"\xe0\x9f\xbf",
+    b"\xe6\xbc",
+    b"\xe6\xbc(",
+    b"\xe6(\xa2",
+    b"\xed\xa0\x80",
+    b"\xed\xbf\xbf",
+    b"\xf0\x80\x80\x80",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xf0\x9f\x98",
+    b"\xf0\x9f(\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xf5\x80\x80\x80",
+    b"\xfe",
+    b"\xff",
+]
 
 
 def short(text: str) -> str:
@@ -221,32 +246,7 @@ def test_it_refuses_what_is_not_json(serializer: Any, text: str) -> None:
         serializer.loads(text.encode())
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x80",
-        b"\xbf",
-        b"\xc0\x80",
-        b"\xc1\xbf",
-        b"\xc3",
-        b"\xc3(",
-        b"\xe0\x80\x80",
-        b"\xe0\x9f\xbf",
-        b"\xe6\xbc",
-        b"\xe6\xbc(",
-        b"\xe6(\xa2",
-        b"\xed\xa0\x80",
-        b"\xed\xbf\xbf",
-        b"\xf0\x80\x80\x80",
-        b"\xf0\x8f\xbf\xbf",
-        b"\xf0\x9f\x98",
-        b"\xf0\x9f(\x80",
-        b"\xf4\x90\x80\x80",
-        b"\xf5\x80\x80\x80",
-        b"\xfe",
-        b"\xff",
-    ],
-)
+@pytest.mark.parametrize("data", INVALID_UTF8)
 @pytest.mark.parametrize("around", ["", "a" * 20, "é", "漢", "😀", "\\n"])
 def test_invalid_utf8_is_refused(serializer: Any, data: bytes, around: str) -> None:
     for document in (
@@ -256,6 +256,63 @@ def test_invalid_utf8_is_refused(serializer: Any, data: bytes, around: str) -> N
     ):
         with pytest.raises(CodecError):
             serializer.loads(document)
+
+
+@pytest.mark.parametrize("data", INVALID_UTF8)
+def test_invalid_utf8_is_refused_anywhere_in_a_run_of_wide_text(
+    serializer: Any, data: bytes
+) -> None:
+    for at in range(40):
+        document = b'"%s%s%s"' % ("漢".encode() * at, data, "字".encode() * (50 - at))
+        with pytest.raises(CodecError):
+            serializer.loads(document)
+
+
+def test_three_bytes_that_are_too_long_or_a_surrogate_are_refused(serializer: Any) -> None:
+    too_long = [bytes([0xE0, 0x80 | c >> 6, 0x80 | c & 0x3F]) for c in range(0x800)]
+    surrogates = [chr(c).encode("utf-8", "surrogatepass") for c in range(0xD800, 0xE000)]
+    for i, three in enumerate(too_long + surrogates):
+        run = ["漢".encode()] * 40
+        run[i % 40] = three
+        with pytest.raises(CodecError):
+            serializer.loads(b'"%s"' % b"".join(run))
+
+
+def test_every_character_is_written_and_read_as_utf8(serializer: Any) -> None:
+    every = [*range(0x80, 0xD800), *range(0xE000, 0x10000)]
+    for characters in (every, every[::-1], [*every, 0x10000, 0x10FFFF]):
+        text = "".join(map(chr, characters))
+        assert serializer.dumps(text) == b'"%s"' % text.encode()
+        assert serializer.loads(b'"%s"' % text.encode()) == text
+
+
+def test_a_run_of_wide_text_may_be_broken_anywhere(serializer: Any) -> None:
+    for other in ("a", "é", "😀", "\n", '"', "\ud800", "\uffff", "\u0800", "\u07ff"):
+        for n in range(40):
+            for at in range(n):
+                text = "漢" * at + other + "字" * (n - at)
+                document = json.dumps(text, ensure_ascii=other == "\ud800").encode()
+                assert serializer.loads(document) == text
+                assert serializer.loads(serializer.dumps(text)) == text
+
+
+def test_wide_text_cut_short_anywhere_is_refused(serializer: Any) -> None:
+    document = b'{"key":"%s"}' % ("漢字😀é" + "字" * 40).encode()
+    for end in range(len(document)):
+        with pytest.raises(CodecError):
+            serializer.loads(document[:end])
+
+
+def test_escaped_surrogates_make_pairs_where_the_standard_library_sees_them(
+    serializer: Any,
+) -> None:
+    parts = ("\\ud83d", "\\ude00", "😀", "漢", "a")
+    for n in range(6):
+        for some in itertools.product(parts, repeat=n):
+            document = '"' + "".join(some) + '"'
+            read = serializer.loads(document)
+            assert read == json.loads(document)
+            assert sys.getsizeof(read) == sys.getsizeof("".join([*read]))
 
 
 def test_a_surrogate_may_stand_in_text_as_it_is(serializer: Any) -> None:
