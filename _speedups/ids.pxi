@@ -16,7 +16,6 @@ def new_sid():
     # Asked for each time: randomness kept in this process would be the same in a forked child.
     cdef uint8_t random[33]
     cdef bytes made
-    cdef uint32_t three
     cdef PyObject* sid
     cdef char* p
     cdef int i
@@ -29,11 +28,7 @@ def new_sid():
         raise_pending()
     p = <char*>text_data(sid)
     for i in range(11):
-        three = random[3 * i] << 16 | random[3 * i + 1] << 8 | random[3 * i + 2]
-        p[4 * i] = BASE64URL[three >> 18]
-        p[4 * i + 1] = BASE64URL[three >> 12 & 63]
-        p[4 * i + 2] = BASE64URL[three >> 6 & 63]
-        p[4 * i + 3] = BASE64URL[three & 63]
+        write_three_bytes(p + 4 * i, random + 3 * i, BASE64URL)
     p[43] = 0  # the last digit is of the padding, in the place of the NUL that ends a str
     return take(sid)
 

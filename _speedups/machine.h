@@ -68,17 +68,15 @@ static inline unsigned stops16(const char *p) {
 
 /* Characters of three bytes in UTF-8: U+0800 to U+FFFF without the surrogates. */
 
-static inline int takes_three(uint32_t c) { return c >= 0x800 && c <= 0xFFFF && c >> 11 != 0x1B; }
-
+#ifdef HAS_SSE2
 /* Reads up to 16 such characters from 48 bytes, and returns how many stand before anything else.
    All 32 bytes at to may be written. */
 static inline int read_threes(const char *p, uint16_t *to) {
-    int i;
-#ifdef HAS_SSE2
     const __m128i *source = (const __m128i *)p;
     __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
     __m128i c = _mm_loadu_si128(source + 2), high, low, top, good, bad;
     unsigned stops;
+    int i;
     /* Shuffled half into half like cards, four times, every third byte comes to lie together. */
     for (i = 0; i < 4; i++) {
         __m128i first = _mm_unpacklo_epi8(a, _mm_srli_si128(b, 8));
@@ -102,23 +100,14 @@ static inline int read_threes(const char *p, uint16_t *to) {
                        _mm_cmpeq_epi8(top, _mm_set1_epi8((char)0xD8)));
     stops = (unsigned)_mm_movemask_epi8(_mm_andnot_si128(bad, good)) ^ 0xFFFF;
     return stops ? first_bit(stops) : 16;
-#else
-    for (i = 0; i < 16; i++, p += 3) {
-        if ((p[0] & 0xF0) != 0xE0 || (p[1] & 0xC0) != 0x80 || (p[2] & 0xC0) != 0x80) break;
-        to[i] = (uint16_t)((p[0] & 0xF) << 12 | (p[1] & 0x3F) << 6 | (p[2] & 0x3F));
-        if (!takes_three(to[i])) break;
-    }
-    return i;
-#endif
 }
 
 /* Writes 8 characters, each kept in width bytes, if all are such; 26 bytes at p may be written. */
 static inline int write_threes(char *p, const void *characters, int width) {
-    int i;
-#ifdef HAS_SSE2
     const __m128i *source = (const __m128i *)characters;
     const __m128i bytes = _mm_set1_epi64x(0xFFFFFF);
     __m128i c = _mm_loadu_si128(source), bad = _mm_setzero_si128(), top, two;
+    int i;
     if (width == 4) {
         /* Packing is for signed numbers. What is beyond U+FFFF becomes that, which is left out. */
         const __m128i half = _mm_set1_epi32(0x8000);
@@ -143,16 +132,13 @@ static inline int write_threes(char *p, const void *characters, int width) {
         _mm_storel_epi64((__m128i *)(p + 12 * i), four);
         _mm_storeh_pi((__m64 *)(p + 12 * i + 6), _mm_castsi128_ps(four));
     }
-#else
-    for (i = 0; i < 8; i++, p += 3) {
-        uint32_t c = width == 2 ? ((const uint16_t *)characters)[i]
-                                : ((const uint32_t *)characters)[i];
-        if (!takes_three(c)) return 0;
-        store4(p, 0x8080E0 | c >> 12 | (c & 0xFC0) << 2 | (c & 0x3F) << 16);
-    }
-#endif
     return 1;
 }
+#else
+/* One at a time is well, too. */
+#define read_threes(p, to) 0
+#define write_threes(p, characters, width) 0
+#endif
 
 /* Strings. In CPython 3.11 one that long deprecated functions made may lack its storage. */
 
@@ -173,17 +159,6 @@ static PyObject *str_new(PyObject *type, PyObject *args) {
 }
 
 /* Integers. */
-
-#if PY_VERSION_HEX >= 0x030C0000
-static inline int int_is_digit(PyObject *value) {
-    return PyUnstable_Long_IsCompact((PyLongObject *)value)
-        && PyUnstable_Long_CompactValue((PyLongObject *)value) >= 0;
-}
-#define int_as_digit(o) PyUnstable_Long_CompactValue((PyLongObject *)(o))
-#else
-#define int_is_digit(o) 0
-#define int_as_digit(o) 0
-#endif
 
 /* Whether a natural number fits into 16 bytes, and these, the lowest first. */
 static int int_to_16_by_call(PyObject *value, unsigned char *bytes) {
@@ -222,12 +197,6 @@ static PyObject *int_from_16(const unsigned char *bytes) {
 
 /* Dicts. */
 
-#if PY_VERSION_HEX < 0x030E0000
-#define dict_for(n) ((n) > 5 ? _PyDict_NewPresized(n) : PyDict_New())
-#else
-#define dict_for(n) PyDict_New()
-#endif
-
 #if PY_VERSION_HEX < 0x030F0000 && !defined(Py_GIL_DISABLED)
 /* The head of a dict's table. Where all keys are exact strings, pairs of key and value follow
    behind the indices, in order; a pair without a value was deleted. */
@@ -247,19 +216,6 @@ static inline int has_text_keys(PyObject *dict) {
 static inline PyObject **entries_of(PyObject *dict) {
     const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
     return (PyObject **)((char *)(keys + 1) + ((size_t)1 << keys->log2_index_bytes));
-}
-
-static inline int next_item(PyObject *dict, Py_ssize_t *i, PyObject **key, PyObject **value) {
-    const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
-    PyObject **entries = entries_of(dict);
-    if (!has_text_keys(dict)) return PyDict_Next(dict, i, key, value);
-    while (*i < keys->entries) {
-        *key = entries[2 * *i];
-        *value = entries[2 * *i + 1];
-        ++*i;
-        if (*value != NULL) return 1;
-    }
-    return 0;
 }
 
 /* Whether the n / 2 keys in turn with values are the very objects in a dict, in order. */
@@ -294,16 +250,12 @@ static PyObject *copy_with_values(PyObject *dict, PyObject **items, Py_ssize_t n
 /* Look at a dict of one item in that way, and never again if something else is there. */
 static void probe_keys(PyObject *dict, PyObject *key, PyObject *value) {
     const Keys *keys = (const Keys *)((PyDictObject *)dict)->ma_keys;
-    PyObject *found_key = NULL, *found_value = NULL;
-    Py_ssize_t i = 0;
     if (!has_text_keys(dict) || keys->log2_size != 3 || keys->log2_index_bytes != 3
-            || keys->entries != 1 || !next_item(dict, &i, &found_key, &found_value)
-            || found_key != key || found_value != value)
+            || keys->entries != 1 || entries_of(dict)[0] != key || entries_of(dict)[1] != value)
         text_keys = -1;
 }
 #else
 #define has_text_keys(dict) 0
-#define next_item PyDict_Next
 #define has_keys_of(dict, items, n) 0
 #define copy_with_values(dict, items, n) NULL
 #define probe_keys(dict, key, value) (void)0

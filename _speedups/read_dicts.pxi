@@ -23,7 +23,7 @@ cdef PyObject* dict_of(PyObject** items, Py_ssize_t n) noexcept:
     template = &templates[(sum ^ sum >> 8) % TEMPLATES]
     if template.dict is not NULL and has_keys_of(template.dict, items, n):
         return copy_with_values(template.dict, items, n)
-    made = dict_for(n // 2)
+    made = PyDict_New()
     if made is NULL:
         return NULL
     for i in range(0, n, 2):

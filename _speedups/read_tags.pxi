@@ -123,25 +123,23 @@ cdef inline int two_digits(const char* p) noexcept:
     return -1
 
 
-cdef inline int days_in_month(int year, int month) noexcept:
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
-
-
 cdef const char* put_datetime(
     Reader* r, const char* p, const char* behind,
     int year, int month, int day, const char* clock, int micro, PyObject* zone,
 ) noexcept:
     """Put a datetime whose time of day is at *clock*. *p* if there is no such time."""
-    cdef int hour = two_digits(clock), minute = two_digits(clock + 3), second = two_digits(clock + 6)
+    cdef PyObject* value
     if clock[2] != c":" or clock[5] != c":":
         return p
-    if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):
+    # Digits that are none count as -1, which is refused like day 32.
+    value = datetime_new(
+        year, month, day, two_digits(clock), two_digits(clock + 3), two_digits(clock + 6), micro,
+        zone,
+    )
+    if value is NULL and PyErr_ExceptionMatches(<PyObject*>ValueError):
+        PyErr_Clear()
         return p
-    if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= days_in_month(year, month)):
-        return p
-    return put(r, behind, datetime_new(year, month, day, hour, minute, second, micro, zone))
+    return put(r, behind, value)
 
 
 cdef const char* read_flask_datetime(Reader* r, const char* p) noexcept:

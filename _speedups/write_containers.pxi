@@ -31,7 +31,7 @@ cdef char* spare_buffer = NULL
 
 cdef object encode = _pure.encode, Refused = _pure.Refused, CHANGED = _pure.CHANGED
 
-# Any dict will do to see whether the tables of dicts are what next_item() thinks.
+# Any dict will do to see whether the tables of dicts are what we think.
 cdef dict _sample = {"key": None}
 probe_keys(<PyObject*>_sample, <PyObject*>"key", Py_None)
 
@@ -174,7 +174,7 @@ cdef char* write_dict(Writer* w, char* p, PyObject* mapping) noexcept:
     Py_INCREF(mapping)
     p[0] = c"{"
     p += 1
-    while next_item(mapping, &position, &key, &item):
+    while PyDict_Next(mapping, &position, &key, &item):
         if left == 0 or Py_TYPE(key) != &PyUnicode_Type:
             p = changed()
             break

@@ -39,8 +39,6 @@ cdef inline char* write_digits(char* p, uint64_t value) noexcept:
 cdef inline char* write_int(Writer* w, char* p, PyObject* value) noexcept:
     cdef int overflow = 0
     cdef long long small
-    if int_is_digit(value):
-        return write_digits(p, <uint64_t>int_as_digit(value))
     small = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow:
         return write_odd(w, p, value)

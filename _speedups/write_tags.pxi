@@ -54,27 +54,34 @@ cdef char* write_markup(Writer* w, char* p, PyObject* value) noexcept:
 cdef char* write_bytes(Writer* w, char* p, PyObject* value) noexcept:
     cdef Py_ssize_t n = PyBytes_GET_SIZE(value)
     cdef const uint8_t* source = <const uint8_t*>PyBytes_AS_STRING(value)
-    cdef uint32_t three
+    cdef uint8_t rest[3]
     p = reserve(w, p, n // 3 * 4)
     if p is NULL:
         return NULL
     memcpy(p, b'{" b":"', 7)
     p += 7
-    while n > 0:
-        three = source[0] << 16
-        if n > 1:
-            three |= source[1] << 8
-        if n > 2:
-            three |= source[2]
-        p[0] = BASE64[three >> 18]
-        p[1] = BASE64[three >> 12 & 63]
-        p[2] = BASE64[three >> 6 & 63] if n > 1 else c"="
-        p[3] = BASE64[three & 63] if n > 2 else c"="
+    while n >= 3:
+        write_three_bytes(p, source, BASE64)
         p += 4
         source += 3
         n -= 3
+    if n:
+        memset(rest, 0, 3)
+        memcpy(rest, source, n)
+        write_three_bytes(p, rest, BASE64)
+        memset(p + 1 + n, c"=", 3 - n)
+        p += 4
     memcpy(p, b'"}', 2)
     return p + 2
+
+
+cdef inline void write_three_bytes(char* p, const uint8_t* source, const char* digits) noexcept:
+    """Four digits of one of the two alphabets of base64."""
+    cdef uint32_t three = source[0] << 16 | source[1] << 8 | source[2]
+    p[0] = digits[three >> 18]
+    p[1] = digits[three >> 12 & 63]
+    p[2] = digits[three >> 6 & 63]
+    p[3] = digits[three & 63]
 
 
 cdef inline int weekday(int year, int month, int day) noexcept:

@@ -1,6 +1,5 @@
 # Writing: strings.
 
-cdef const char* HEX = b"0123456789abcdef"
 # For bytes below 128: 0 to write it as it is, 1 for a \u escape, else the letter of its escape.
 cdef char ESCAPE[128]
 
@@ -44,6 +43,7 @@ cdef inline char* write_text(Writer* w, char* p, PyObject* text) noexcept:
 
 cdef char* write_ascii(Writer* w, char* p, const char* source, Py_ssize_t n) noexcept:
     """ASCII text of any length with its quotes."""
+    cdef Py_ssize_t length = n
     p[0] = c'"'
     p += 1
     while n > 0:
@@ -60,6 +60,11 @@ cdef char* write_ascii(Writer* w, char* p, const char* source, Py_ssize_t n) noe
             p += 8
             source += 8
             n -= 8
+        elif n < 8 <= length and not has_escape8(load8(source + n - 8)):
+            # The last ones, together with plain ones that stand before them as they are.
+            store8(p + n - 8, load8(source + n - 8))
+            p += n
+            n = 0
         else:
             p = write_low(p, <unsigned char>source[0])
             source += 1
@@ -87,10 +92,8 @@ cdef inline char* write_low(char* p, unsigned int c) noexcept:
 cdef inline char* write_unit(char* p, unsigned int unit) noexcept:
     r"""\uXXXX; takes 6 bytes."""
     memcpy(p, b"\\u", 2)
-    p[2] = HEX[unit >> 12 & 15]
-    p[3] = HEX[unit >> 8 & 15]
-    p[4] = HEX[unit >> 4 & 15]
-    p[5] = HEX[unit & 15]
+    memcpy(p + 2, PAIRS_OF_HEX + 2 * (unit >> 8), 2)
+    memcpy(p + 4, PAIRS_OF_HEX + 2 * (unit & 255), 2)
     return p + 6
 
 

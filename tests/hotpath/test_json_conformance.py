@@ -286,11 +286,13 @@ def test_every_character_is_written_and_read_as_utf8(serializer: Any) -> None:
         assert serializer.loads(b'"%s"' % text.encode()) == text
 
 
-def test_a_run_of_wide_text_may_be_broken_anywhere(serializer: Any) -> None:
-    for other in ("a", "é", "😀", "\n", '"', "\ud800", "\uffff", "\u0800", "\u07ff"):
+@pytest.mark.parametrize("first", ["A", "一"])
+def test_a_run_of_plain_or_wide_text_may_be_broken_anywhere(serializer: Any, first: str) -> None:
+    run = "".join(chr(ord(first) + i) for i in range(24)) * 2
+    for other in ("a", "é", "漢", "😀", "\n", "\x01", '"', "\ud800", "\uffff", "\u0800", "\u07ff"):
         for n in range(40):
             for at in range(n):
-                text = "漢" * at + other + "字" * (n - at)
+                text = run[:at] + other + run[at:n]
                 document = json.dumps(text, ensure_ascii=other == "\ud800").encode()
                 assert serializer.loads(document) == text
                 assert serializer.loads(serializer.dumps(text)) == text
