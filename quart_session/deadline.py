@@ -73,6 +73,8 @@ async def deadline(
     pause = seconds / STEPS
     steps = STEPS
     timer: asyncio.TimerHandle
+    task = asyncio.current_task()
+    assert task is not None
 
     def step() -> None:
         nonlocal pause, steps, timer
@@ -85,6 +87,14 @@ async def deadline(
             timer = loop.call_later(pause, step)
         else:
             scope.reschedule(loop.time())
+            timer = loop.call_later(seconds, cancel_again)
+
+    def cancel_again() -> None:
+        # Before Python 3.12 asyncio.wait_for() swallows a cancellation that comes as it ends.
+        nonlocal timer
+        task.cancel()
+        task.uncancel()  # for the scope this is still the same one
+        timer = loop.call_later(seconds, cancel_again)
 
     async with asyncio.timeout(None) as scope:
         timer = loop.call_later(pause, step)

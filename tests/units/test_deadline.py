@@ -1,6 +1,7 @@
 """A deadline measures the backend, not the load of the event loop."""
 
 import time
+from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
@@ -25,6 +26,18 @@ async def test_who_is_too_slow_is_a_time_out():
 async def test_who_is_in_time_is_left_alone():
     async with deadline(SECONDS):
         await anyio.sleep(SECONDS / 10)
+    await anyio.sleep(2 * SECONDS)
+
+
+async def test_who_swallows_the_cancellation_is_cancelled_again():
+    """As asyncio.wait_for() does before Python 3.12, in clients of backends."""
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with deadline(SECONDS):
+                for _ in range(3):
+                    with suppress(anyio.get_cancelled_exc_class()):
+                        await anyio.sleep(60)
+                await anyio.sleep(60)
     await anyio.sleep(2 * SECONDS)
 
 
