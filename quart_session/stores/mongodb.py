@@ -39,6 +39,7 @@ from quart_session.stores.mongodb_documents import (
     readable,
     to_text,
 )
+from quart_session.stores.per_loop import PerLoop, used_in_another
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
@@ -125,8 +126,9 @@ class MongoDBStore(Store):
         self._callback = set_callback
         self._timeout = timeout
         self._patience = Patience(timeout)
-        # An asyncio client works in one event loop only.
-        self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+        self._clients = PerLoop(
+            self._make_client, "the mongodb store runs under asyncio; pymongo has no Trio"
+        )
         if client is None:
             self._make_client()  # says what is wrong with the URI; connects nowhere
 
@@ -146,15 +148,12 @@ class MongoDBStore(Store):
     def backend(self) -> object:
         """The ``AsyncMongoClient``: the user's, or that of the running event loop, if any."""
         try:
-            return self._running_client().mongo
+            return self._clients.get().mongo
         except StoreError:
             return self._client
 
     async def close(self) -> None:
-        try:
-            client = self._clients.pop(asyncio.get_running_loop(), None)
-        except RuntimeError:  # Trio, where nothing can have been opened
-            return
+        client = self._clients.take()
         if client is not None:
             await asyncio.gather(*client.at_work, return_exceptions=True)
             if self._client is None:
@@ -240,7 +239,7 @@ class MongoDBStore(Store):
         It has a second attempt, and is told so, if its connection broke, as connections do that a
         server or a firewall closed while they were idle.
         """
-        client = self._running_client()
+        client = self._clients.get()
         began = time.monotonic()
         try:
             async with client.turn, deadline(self._patience.left(began)):
@@ -279,10 +278,7 @@ class MongoDBStore(Store):
         except RuntimeError as error:
             if self._client is None:
                 raise
-            raise StoreError(
-                f"{self._name} was used in another event loop before; it works in one only. "
-                "Make it in the loop that serves, or set SESSION_MONGODB_URI in its place"
-            ) from error
+            raise used_in_another(self._name, "SESSION_MONGODB_URI") from error
 
     async def _work(self, client: _Client, call: Callable[[Sessions, bool], Awaitable[T]]) -> T:
         # By then nobody waits for it any more.
@@ -316,20 +312,6 @@ class MongoDBStore(Store):
             return "the client in SESSION_MONGODB"
         hosts = re.split("[/?]", self._uri.rpartition("://")[2])[0]
         return f"MongoDB at {hosts.rpartition('@')[2]}"
-
-    def _running_client(self) -> _Client:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            raise StoreError("the mongodb store runs under asyncio; pymongo has no Trio") from error
-        client = self._clients.get(loop)
-        if client is None:
-            # A loop that ended without a call of close() is not kept alive by its client.
-            for other in list(self._clients):
-                if other.is_closed():
-                    self._clients.pop(other, None)
-            client = self._clients[loop] = self._make_client()
-        return client
 
     def _make_client(self) -> _Client:
         if self._client is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +12,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnec
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from quart_session.errors import ConfigError, StoreError
+from quart_session.stores.per_loop import PerLoop, used_in_another
 from quart_session.stores.redis_batches import (
     Batches,
     Call,
@@ -67,8 +67,9 @@ class RedisStore(RedisRecords):
         self._url = url or DEFAULT_URL
         self._client = client
         self._timeout = timeout
-        # An asyncio client works in one event loop only.
-        self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+        self._clients = PerLoop(
+            self._make_client, "this redis store does not run under Trio; RedisTrioStore does"
+        )
         if client is None:
             client_for(self._url, timeout)  # says what is wrong with the URL; connects nowhere
         else:
@@ -85,15 +86,12 @@ class RedisStore(RedisRecords):
     def backend(self) -> object:
         """The ``redis.asyncio`` client: the user's, or that of the running event loop, if any."""
         try:
-            return self._running_client().redis
+            return self._clients.get().redis
         except StoreError:
             return self._client
 
     async def close(self) -> None:
-        try:
-            client = self._clients.pop(asyncio.get_running_loop(), None)
-        except RuntimeError:  # Trio, where nothing can have been opened
-            return
+        client = self._clients.take()
         if client is None:
             return
         await client.batches.finish()
@@ -103,7 +101,7 @@ class RedisStore(RedisRecords):
                 await close(client.redis)
 
     async def _command(self, *args: Any, repeat_with: tuple[Any, ...] = ()) -> Any:
-        batches = self._running_client().batches
+        batches = self._clients.get().batches
         call = Call(args, repeat_with)
         try:
             return await batches.ask(call)
@@ -125,10 +123,7 @@ class RedisStore(RedisRecords):
             # That is how asyncio puts it.
             if self._client is None:
                 raise
-            raise StoreError(
-                f"{self._name} was used in another event loop before; it works in one only. "
-                "Make it in the loop that serves, or set SESSION_URI in its place"
-            ) from error
+            raise used_in_another(self._name, "SESSION_URI") from error
 
     @property
     def _name(self) -> str:
@@ -137,22 +132,9 @@ class RedisStore(RedisRecords):
             return "the Redis client in SESSION_REDIS"
         return f"Redis at {without_secrets(self._url)}"
 
-    def _running_client(self) -> _Client:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError as error:
-            raise StoreError(
-                "this redis store does not run under Trio; RedisTrioStore does"
-            ) from error
-        client = self._clients.get(loop)
-        if client is None:
-            # A loop that ended without a call of close() is not kept alive by its client.
-            for other in list(self._clients):
-                if other.is_closed():
-                    self._clients.pop(other, None)
-            redis = self._client or client_for(self._url, self._timeout)
-            client = self._clients[loop] = _Client(redis, Batches(_way(redis), self._timeout))
-        return client
+    def _make_client(self) -> _Client:
+        redis = self._client or client_for(self._url, self._timeout)
+        return _Client(redis, Batches(_way(redis), self._timeout))
 
 
 def _way(redis: Redis | RedisCluster) -> Way:

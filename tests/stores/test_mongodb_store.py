@@ -175,7 +175,7 @@ class TestDocuments:
         async def create_index(*args: object, **kwargs: object) -> None:
             raise OperationFailure("not allowed", 13)
 
-        client = store._running_client()
+        client = store._clients.get()
         client.sessions.create_index = create_index  # type: ignore[assignment]
         with caplog.at_level(logging.WARNING):
             written(await store.set(key, b"data", 0.05))
@@ -476,7 +476,7 @@ class TestErrors:
         self, store: MongoDBStore, sessions: Any, key: str
     ) -> None:
         await store.open()
-        client = store._running_client()
+        client = store._clients.get()
 
         async def refuse(*args: object, **kwargs: object) -> None:
             raise OperationFailure("E1: secret, private", 1, {"codeName": "Refused"})
