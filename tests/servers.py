@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 def free_port() -> int:
@@ -49,6 +50,7 @@ class Server:
         """Make the server silent: it takes connections and answers nothing, until ``thaw()``."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # its threads may go on for a moment
 
     def thaw(self) -> None:
         assert self._process is not None
@@ -69,7 +71,7 @@ class RedisServer(Server):
         self.socket = folder / "redis.sock"
         self.unix_url = f"unix://{self.socket}"
         self.program = program or os.environ.get("REDIS_SERVER") or "redis-server"
-        self._folder = folder
+        self.folder = folder
         self._options = options
 
     @property
@@ -80,7 +82,7 @@ class RedisServer(Server):
         program = shutil.which(self.program)
         if program is None:
             raise RuntimeError(f"{self.program} is not installed (apt-get install redis-server)")
-        with (self._folder / "redis.log").open("ab") as log:
+        with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [program, *self._arguments(), *self._options], stdout=log, stderr=log
             )
@@ -91,7 +93,7 @@ class RedisServer(Server):
             "bind": "127.0.0.1",
             "port": self.port,
             "unixsocket": self.socket,
-            "dir": self._folder,
+            "dir": self.folder,
             "save": "",
             "appendonly": "no",
         }
@@ -109,7 +111,7 @@ class RedisServer(Server):
                 pass
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
-                log = (self._folder / "redis.log").read_text(errors="replace")
+                log = (self.folder / "redis.log").read_text(errors="replace")
                 self.stop(kill=True)
                 raise RuntimeError(f"redis-server does not start:\n{log}")
             time.sleep(0.02)
@@ -126,6 +128,16 @@ def redis_server(
         yield server
     finally:
         server.stop(kill=True)
+
+
+@contextmanager
+def left_by(server: RedisServer) -> Iterator[RedisServer]:
+    """Run another server on what *server*, which was killed, has in its append-only file."""
+    with TemporaryDirectory() as folder:
+        ignored = shutil.ignore_patterns("*.sock", "nodes.conf")
+        shutil.copytree(server.folder, folder, ignore=ignored, dirs_exist_ok=True)
+        with redis_server(Path(folder), "--appendonly", "yes") as copy:
+            yield copy
 
 
 class MemcachedServer(Server):

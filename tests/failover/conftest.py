@@ -20,19 +20,27 @@ def soak() -> bool:
     return os.environ.get("SOAK", "") not in ("", "0")
 
 
+KEEPING = ("--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
+"""A server that is killed leaves a file with whatever it has confirmed."""
+
+
+def cluster(folder: Path) -> AbstractContextManager[Topology]:
+    return redis_cluster(folder, *KEEPING)
+
+
+def sentinels(folder: Path) -> AbstractContextManager[Topology]:
+    return redis_behind_sentinels(folder, *KEEPING)
+
+
 def careful_sentinels(folder: Path) -> AbstractContextManager[Topology]:
     """Busy sentinels may replace a master that lives. It hears of that seconds later and loses what
     it confirmed meanwhile. These are slow to suspect one, and it confirms nothing once its replicas
     follow another."""
     options = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")
-    return redis_behind_sentinels(folder, *options, noticed=3000)
+    return redis_behind_sentinels(folder, *KEEPING, *options, noticed=3000)
 
 
-KINDS = {
-    "cluster": redis_cluster,
-    "sentinels": redis_behind_sentinels,
-    "careful sentinels": careful_sentinels,
-}
+KINDS = {"cluster": cluster, "sentinels": sentinels, "careful sentinels": careful_sentinels}
 
 
 @pytest.fixture(params=["cluster", "sentinels"])

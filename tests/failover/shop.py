@@ -15,6 +15,7 @@ import redis
 from clock import clock
 from quart import Quart, session
 from redis_topologies import Cluster, Topology
+from servers import left_by
 
 from quart_session import Session
 from quart_session.errors import StoreError
@@ -143,8 +144,20 @@ class Shop:
 
     def counts_at(self, n: int, visitors: list[Visitor]) -> dict[Visitor, int]:
         """What server *n*, be it a replica, has of *visitors*."""
-        with redis.Redis(port=self.servers.servers[n].port) as client:
-            if isinstance(self.servers, Cluster):
+        return self._counts(
+            self.servers.servers[n].port, visitors, isinstance(self.servers, Cluster)
+        )
+
+    def counts_confirmed_by(self, n: int, visitors: list[Visitor]) -> dict[Visitor, int]:
+        """What server *n* had of *visitors* when it was killed."""
+        with left_by(self.servers.servers[n]) as server:
+            return self._counts(server.port, visitors)
+
+    def _counts(
+        self, port: int, visitors: list[Visitor], of_cluster: bool = False
+    ) -> dict[Visitor, int]:
+        with redis.Redis(port=port) as client:
+            if of_cluster:
                 client.execute_command("READONLY")
             documents = [client.get(self.key_of(visitor)) for visitor in visitors]
         loads = self.interface.serializer.loads
