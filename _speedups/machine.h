@@ -7,6 +7,8 @@
 #if defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>
 #define HAS_SSE2 1
+#define every_byte(x) _mm_set1_epi8((char)(x))
+#define every_word(x) _mm_set1_epi16((short)(x))
 #endif
 
 #if defined(__linux__) && defined(HAVE_GETRANDOM)
@@ -50,9 +52,9 @@ static inline int has_escape8(uint64_t x) {
 static inline unsigned stops16(const char *p) {
 #ifdef HAS_SSE2
     __m128i x = _mm_loadu_si128((const __m128i *)p);
-    __m128i low = _mm_cmplt_epi8(x, _mm_set1_epi8(0x20));  /* signed: beyond ASCII is below 0 */
-    __m128i quote = _mm_cmpeq_epi8(x, _mm_set1_epi8('"'));
-    __m128i slash = _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'));
+    __m128i low = _mm_cmplt_epi8(x, every_byte(0x20));  /* signed: beyond ASCII is below 0 */
+    __m128i quote = _mm_cmpeq_epi8(x, every_byte('"'));
+    __m128i slash = _mm_cmpeq_epi8(x, every_byte('\\'));
     return (unsigned)_mm_movemask_epi8(_mm_or_si128(low, _mm_or_si128(quote, slash)));
 #else
     uint64_t a = load8(p), b = load8(p + 8);
@@ -66,7 +68,8 @@ static inline unsigned stops16(const char *p) {
 #endif
 }
 
-/* Characters of three bytes in UTF-8: U+0800 to U+FFFF without the surrogates. */
+/* Characters of three bytes in UTF-8: U+0800 to U+FFFF without the surrogates. Of SSE2 alone, so
+   that any x86-64 will do; elsewhere the callers' own loops read and write them one by one. */
 
 #ifdef HAS_SSE2
 /* Reads up to 16 such characters from 48 bytes, and returns how many stand before anything else.
@@ -85,19 +88,17 @@ static inline int read_threes(const char *p, uint16_t *to) {
         a = first;
         b = second;
     }
-    high = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(a, 4), _mm_set1_epi8((char)0xF0)),
-                        _mm_and_si128(_mm_srli_epi16(b, 2), _mm_set1_epi8(0x0F)));
-    low = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(b, 6), _mm_set1_epi8((char)0xC0)),
-                       _mm_and_si128(c, _mm_set1_epi8(0x3F)));
+    high = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(a, 4), every_byte(0xF0)),
+                        _mm_and_si128(_mm_srli_epi16(b, 2), every_byte(0x0F)));
+    low = _mm_or_si128(_mm_and_si128(_mm_slli_epi16(b, 6), every_byte(0xC0)),
+                       _mm_and_si128(c, every_byte(0x3F)));
     _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi8(low, high));
     _mm_storeu_si128((__m128i *)to + 1, _mm_unpackhi_epi8(low, high));
-    good = _mm_cmpeq_epi8(_mm_and_si128(a, _mm_set1_epi8((char)0xF0)), _mm_set1_epi8((char)0xE0));
-    /* Signed, the bytes that go on with a character are the lowest. */
-    good = _mm_and_si128(good, _mm_cmplt_epi8(b, _mm_set1_epi8((char)0xC0)));
-    good = _mm_and_si128(good, _mm_cmplt_epi8(c, _mm_set1_epi8((char)0xC0)));
-    top = _mm_and_si128(high, _mm_set1_epi8((char)0xF8));
-    bad = _mm_or_si128(_mm_cmpeq_epi8(top, _mm_setzero_si128()),
-                       _mm_cmpeq_epi8(top, _mm_set1_epi8((char)0xD8)));
+    good = _mm_cmpeq_epi8(_mm_and_si128(a, every_byte(0xF0)), every_byte(0xE0));
+    good = _mm_and_si128(good, _mm_cmplt_epi8(b, every_byte(0xC0)));  /* signed: 0x80 to 0xBF */
+    good = _mm_and_si128(good, _mm_cmplt_epi8(c, every_byte(0xC0)));
+    top = _mm_and_si128(high, every_byte(0xF8));
+    bad = _mm_or_si128(_mm_cmpeq_epi8(top, every_byte(0)), _mm_cmpeq_epi8(top, every_byte(0xD8)));
     stops = (unsigned)_mm_movemask_epi8(_mm_andnot_si128(bad, good)) ^ 0xFFFF;
     return stops ? first_bit(stops) : 16;
 }
@@ -105,37 +106,35 @@ static inline int read_threes(const char *p, uint16_t *to) {
 /* Writes 8 characters, each kept in width bytes, if all are such; 26 bytes at p may be written. */
 static inline int write_threes(char *p, const void *characters, int width) {
     const __m128i *source = (const __m128i *)characters;
-    const __m128i bytes = _mm_set1_epi64x(0xFFFFFF);
+    const __m128i three = _mm_set1_epi64x(0xFFFFFF);
     __m128i c = _mm_loadu_si128(source), bad = _mm_setzero_si128(), top, two;
     int i;
     if (width == 4) {
         /* Packing is for signed numbers. What is beyond U+FFFF becomes that, which is left out. */
         const __m128i half = _mm_set1_epi32(0x8000);
-        c = _mm_packs_epi32(_mm_sub_epi32(c, half),
-                            _mm_sub_epi32(_mm_loadu_si128(source + 1), half));
-        c = _mm_xor_si128(c, _mm_set1_epi16((short)0x8000));
-        bad = _mm_cmpeq_epi16(c, _mm_set1_epi16(-1));
+        c = _mm_sub_epi32(c, half);
+        c = _mm_packs_epi32(c, _mm_sub_epi32(_mm_loadu_si128(source + 1), half));
+        c = _mm_xor_si128(c, every_word(0x8000));
+        bad = _mm_cmpeq_epi16(c, every_word(0xFFFF));
     }
-    top = _mm_and_si128(c, _mm_set1_epi16((short)0xF800));
-    bad = _mm_or_si128(bad, _mm_cmpeq_epi16(top, _mm_setzero_si128()));
-    bad = _mm_or_si128(bad, _mm_cmpeq_epi16(top, _mm_set1_epi16((short)0xD800)));
+    top = _mm_and_si128(c, every_word(0xF800));
+    bad = _mm_or_si128(bad, _mm_cmpeq_epi16(top, every_word(0)));
+    bad = _mm_or_si128(bad, _mm_cmpeq_epi16(top, every_word(0xD800)));
     if (_mm_movemask_epi8(bad)) return 0;
-    two = _mm_or_si128(_mm_srli_epi16(c, 12),
-                       _mm_and_si128(_mm_slli_epi16(c, 2), _mm_set1_epi16(0x3F00)));
-    two = _mm_or_si128(two, _mm_set1_epi16((short)0x80E0));
-    c = _mm_or_si128(_mm_and_si128(c, _mm_set1_epi16(0x3F)), _mm_set1_epi16(0x80));
+    two = _mm_or_si128(_mm_srli_epi16(c, 12), every_word(0x80E0));
+    two = _mm_or_si128(two, _mm_and_si128(_mm_slli_epi16(c, 2), every_word(0x3F00)));
+    c = _mm_or_si128(_mm_and_si128(c, every_word(0x3F)), every_word(0x80));
     for (i = 0; i < 2; i++) {
         /* Four times three bytes and a zero, of which each second three move up. */
         __m128i four = i ? _mm_unpackhi_epi16(two, c) : _mm_unpacklo_epi16(two, c);
-        four = _mm_or_si128(_mm_and_si128(four, bytes),
-                            _mm_andnot_si128(bytes, _mm_srli_epi64(four, 8)));
+        __m128i moved = _mm_andnot_si128(three, _mm_srli_epi64(four, 8));
+        four = _mm_or_si128(_mm_and_si128(four, three), moved);
         _mm_storel_epi64((__m128i *)(p + 12 * i), four);
         _mm_storeh_pi((__m64 *)(p + 12 * i + 6), _mm_castsi128_ps(four));
     }
     return 1;
 }
 #else
-/* One at a time is well, too. */
 #define read_threes(p, to) 0
 #define write_threes(p, characters, width) 0
 #endif
