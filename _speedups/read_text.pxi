@@ -4,7 +4,7 @@ cdef enum:
     CACHED_KEYS = 1024
 
 cdef struct CachedKey:
-    # The key's bytes, padded with NUL: no two keys give the same pair.
+    # The key's bytes, padded with NUL: no two keys give the same pair, and none that of no key.
     uint64_t low
     uint64_t high
     PyObject* text  # owned
@@ -71,9 +71,9 @@ cdef inline const char* read_key(Reader* r, const char* p) noexcept:
         high = keep_bytes(load8(source + 8), n - 8)
     at = ((low ^ (high << 7 | high >> 57)) * <uint64_t>0x9E3779B97F4A7C15) >> 54
     cached = &key_cache[at]
-    if cached.low != low or cached.high != high or cached.text is NULL:
+    if cached.low != low or cached.high != high:
         cached = &key_cache[at ^ 1]
-    if cached.low == low and cached.high == high and cached.text is not NULL:
+    if cached.low == low and cached.high == high:
         return put(r, p + n + 1, Py_NewRef(cached.text))
     text = ascii_new(p, n)
     if text is NULL or PyObject_Hash(text) == -1:
