@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,9 @@ from servers import memcached_server as run_memcached_server
 from servers import redis_server as run_redis_server
 
 pytest_plugins = ["secrecy"]
+
+# Who is told to end, by a time limit for example, stops its servers first, as after Ctrl-C.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from servers import Server, free_port
+from servers import Server, free_port, running
 
 PROGRAM = Path(__file__).with_name("mongodb_stand_in.py")
 
@@ -61,12 +60,6 @@ class MongoDBServer(Server):
                     raise RuntimeError(f"nx-27017 does not start:\n{log}")
 
 
-@contextmanager
-def mongodb_server(folder: Path, database: str = "memory") -> Iterator[MongoDBServer]:
+def mongodb_server(folder: Path, database: str = "memory") -> AbstractContextManager[MongoDBServer]:
     """Run a server whose files lie in *folder*."""
-    server = MongoDBServer(folder, database)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop(kill=True)
+    return running(MongoDBServer(folder, database))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from servers import RedisServer, redis_server
+from servers import RedisServer, redis_server, running
 
 SLOTS = 16384
 NOTICED = 1000
@@ -249,8 +249,6 @@ def redis_behind_sentinels(
         for n in range(3):
             (folder / f"sentinel{n}").mkdir()
             sentinel = _Sentinel(folder / f"sentinel{n}", servers[0].port, noticed)
-            sentinel.start()
-            stack.callback(sentinel.stop, kill=True)
-            sentinels.append(sentinel)
+            sentinels.append(stack.enter_context(running(sentinel)))
         watched.watch(sentinels, stack)
         yield watched

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 
 def free_port() -> int:
@@ -38,6 +39,10 @@ class Server:
 
     _process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> None:
+        """Start the server and wait until it answers. It does not run yet."""
+        raise NotImplementedError
+
     def stop(self, kill: bool = False) -> None:
         """Stop the server, in order or (*kill*) as a crash does. Harmless when it does not run."""
         process, self._process = self._process, None
@@ -55,6 +60,19 @@ class Server:
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+
+S = TypeVar("S", bound=Server)
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """Run *server*, and stop it whatever happens."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop(kill=True)
 
 
 class RedisServer(Server):
@@ -117,17 +135,11 @@ class RedisServer(Server):
             time.sleep(0.02)
 
 
-@contextmanager
 def redis_server(
     folder: Path, *options: str, program: str | Path | None = None
-) -> Iterator[RedisServer]:
+) -> AbstractContextManager[RedisServer]:
     """Run a Redis server whose files lie in *folder*, with *options* of its command line."""
-    server = RedisServer(folder, *options, program=program)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop(kill=True)
+    return running(RedisServer(folder, *options, program=program))
 
 
 @contextmanager
@@ -178,12 +190,8 @@ class MemcachedServer(Server):
         return True
 
 
-@contextmanager
-def memcached_server(*options: str, socket: Path | None = None) -> Iterator[MemcachedServer]:
+def memcached_server(
+    *options: str, socket: Path | None = None
+) -> AbstractContextManager[MemcachedServer]:
     """Run a memcached, with *options* of its command line."""
-    server = MemcachedServer(*options, socket=socket)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop(kill=True)
+    return running(MemcachedServer(*options, socket=socket))

@@ -25,10 +25,12 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DemoProcess
     if request.param == "redis":
         settings["SESSION_URI"] = request.getfixturevalue("redis_server").url
     demo = DemoProcess(settings)
-    demo.start()
-    yield demo
-    if demo.process is not None:
-        demo.stop()
+    try:
+        demo.start()
+        yield demo
+    finally:
+        if demo.process is not None:
+            demo.stop()
 
 
 @pytest.fixture(scope="module")
