@@ -230,6 +230,11 @@ class _Link(Hosted):
         self.connection = _Connection(stream, self._server.location, **self._server.options)
         await self.connection.run(task_status=task_status)
 
+    def cancel(self) -> None:
+        if self.connection is not None:
+            self.connection.invalidate()  # so nobody uses it any more while it is closed
+        super().cancel()
+
     def is_broken(self) -> bool:
         return self.ready.is_set() and not (self.connection and self.connection.usable)
 

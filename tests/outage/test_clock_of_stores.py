@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from clock import clock
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -204,6 +205,22 @@ class TestOutage:
         assert max(waits) < TIMEOUT + MARGIN
         proxy.become("pass")
         await gather([partial(remote.get, key)] * 100)
+
+    @on("redis", "memcached")
+    async def test_who_comes_while_a_silent_connection_is_closed_gets_another_one(
+        self, remote: Store, proxy: Proxy, key: str
+    ) -> None:
+        await remote.set(key, b"data", 60)
+        proxy.become("black hole")
+        await seconds_to_failure(partial(remote.get, key))
+        proxy.become("pass")
+
+        async def get(turns: int) -> None:
+            for _ in range(turns):
+                await checkpoint()
+            assert await remote.get(key) is not None
+
+        await gather(partial(get, turns) for turns in range(50))
 
     @on("redis", "memcached")
     async def test_new_callers_do_not_pay_for_those_in_front(
