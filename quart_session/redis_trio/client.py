@@ -56,8 +56,9 @@ class Call:
         self._repeat_with = repeat_with
 
     def repeat(self) -> None:
-        """Forget the first attempt."""
-        self.command += self._repeat_with
+        """Forget the attempts so far."""
+        if not self.repeated:
+            self.command += self._repeat_with
         self.repeated = True
         self.request = None
 
@@ -79,6 +80,9 @@ class RedisTrio:
     :param password: what the server wants to hear, if anything.
     :param timeout: seconds that a command may take, with all that belongs to it.
     """
+
+    patient = False
+    """Whether another server may take the place of the one that does not answer."""
 
     def __init__(
         self,

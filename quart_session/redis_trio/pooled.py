@@ -27,6 +27,11 @@ class PooledClient:
     """
 
     def __init__(self, make: Callable[[], Redis[Any] | RedisCluster[Any]]) -> None:
+        client = make()  # says what is wrong; connects nowhere
+        self.patient = isinstance(client, RedisCluster) or hasattr(
+            client.connection_pool, "sentinel_manager"
+        )
+        """Whether another server may take the place of the one that does not answer."""
         self._make = make
         self._house: trio.lowlevel.RunVar[_House | None] = trio.lowlevel.RunVar("coredis", None)
 
@@ -43,7 +48,6 @@ class PooledClient:
             make = _cluster(scheme, url, timeout)
         else:
             make = _behind_sentinels(scheme, url, timeout)
-        make()  # says what is wrong; connects nowhere
         return cls(make)
 
     async def close(self) -> None:

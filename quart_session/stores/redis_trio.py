@@ -8,7 +8,14 @@ from urllib.parse import urlsplit
 
 import trio
 from coredis import Redis, RedisCluster
-from coredis.exceptions import NoScriptError, RedisError, ResponseError
+from coredis.exceptions import (
+    ConnectionError,
+    NoScriptError,
+    RedisClusterError,
+    RedisError,
+    ResponseError,
+    SentinelError,
+)
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.redis_trio import RedisTrio
@@ -28,7 +35,10 @@ if TYPE_CHECKING:
     from quart_session.config import SessionConfig
 
 PAUSE = 0.05
-"""Seconds before a write is tried again that the master would not take for lack of replicas."""
+"""Seconds before what cannot work yet is tried again."""
+
+FAILED = (ConnectionError, RedisClusterError, SentinelError, OSError)
+"""Errors that may be gone in a moment, where there are several servers."""
 
 
 class RedisTrioStore(RedisRecords):
@@ -90,11 +100,10 @@ class RedisTrioStore(RedisRecords):
             while True:
                 try:
                     return await self._redis.ask(call, until - time.monotonic())
-                except ResponseError as error:
-                    # Replicas may come back, or sentinels name another master.
-                    if not lacks_replicas(error) or until - time.monotonic() < 2 * PAUSE:
+                except (RedisError, OSError) as error:
+                    if not self._may_pass(error) or until - time.monotonic() < 2 * PAUSE:
                         raise
-                    call.request = None
+                    call.repeat()
                     await trio.sleep(PAUSE)
         except TimeoutError as error:
             raise StoreError(f"{self._name}: no answer within {self._timeout:g} s") from error
@@ -109,6 +118,12 @@ class RedisTrioStore(RedisRecords):
             if "async context" not in str(error):
                 raise
             raise StoreError("this redis store runs under Trio; use RedisStore here") from error
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether replicas may come back, or another server take the place of one that died."""
+        if isinstance(error, ResponseError) and lacks_replicas(error):
+            return True
+        return self._redis.patient and isinstance(error, FAILED)
 
     @property
     def _name(self) -> str:

@@ -70,6 +70,7 @@ async def test_a_master_that_falls_silent_is_replaced(shop: Shop, servers: Topol
     shop.only_documented_errors()
 
 
+@both
 @pytest.mark.parametrize("servers", ["cluster"], indirect=True)
 async def test_a_planned_failover_costs_no_request(shop: Shop, servers: Topology) -> None:
     async with shop.busy():
