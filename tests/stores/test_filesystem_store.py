@@ -22,7 +22,8 @@ from subprocesses import AS_NOBODY, output
 
 from quart_session.errors import StoreError
 from quart_session.stores.base import ABSENT, digest
-from quart_session.stores.filesystem import FOLDERS, LONGEST, FilesystemStore
+from quart_session.stores.filesystem import FilesystemStore
+from quart_session.stores.filesystem_folder import FOLDERS, LONGEST
 from quart_session.testing import found, gather
 
 pytestmark = pytest.mark.anyio
@@ -165,7 +166,7 @@ class TestExpiry:
         await anyio.sleep(0.01)
         [path] = files(folder)
         await store.set("key", b"new", 60)
-        assert store._remove_expired(path.parent, [path]) == 0
+        assert store._folder._remove_expired([path]) == 0
         assert await store.get("key") is not None
 
     async def test_few_files_are_left_alone_by_writes(self, folder: Path) -> None:
@@ -182,7 +183,7 @@ class TestExpiry:
         await gather(partial(store.set, f"dead {n}", b"", 60) for n in range(100))
         for path in files(folder):
             os.utime(path, (1, 1))
-        await FilesystemStore(folder).set("alive", b"", 60)
+        await FilesystemStore(folder, threshold=1_000_000).set("alive", b"", 60)
         assert await store.purge_expired() == 100
         assert len(files(folder)) == 1
         assert await store.get("alive") is not None
@@ -293,7 +294,7 @@ assert anyio.run(store.get, "counter").data == b"100"
         [path] = files(folder)
         program = """
 store = FilesystemStore(sys.argv[1])
-with store._locked(Path(sys.argv[2])):
+with store._folder.locked(Path(sys.argv[2])):
     if os.fork():
         os.kill(os.getpid(), signal.SIGKILL)
     print(os.getpid(), flush=True)
@@ -404,7 +405,7 @@ class TestFailures:
             messages.append(str(error.value))
             assert "secret" not in messages[-1]
             assert "private" not in messages[-1]
-            assert store._path("secret").name not in messages[-1]
+            assert store._folder.file("secret").name not in messages[-1]
         return messages
 
     async def test_a_file_in_place_of_the_folder_is_an_error_and_stays(
@@ -419,7 +420,7 @@ class TestFailures:
     async def test_a_folder_in_place_of_a_record_is_an_error(
         self, store: FilesystemStore, folder: Path
     ) -> None:
-        store._path("secret").mkdir(parents=True)
+        store._folder.file("secret").mkdir(parents=True)
         with pytest.raises(StoreError):
             await store.get("secret")
         with pytest.raises(StoreError):
