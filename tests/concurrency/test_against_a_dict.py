@@ -447,7 +447,14 @@ def same_data(session: Any, model: Model) -> bool:
 async def _no_push(path: str, headers: Headers) -> None: ...
 
 
-RUNS = {"memory": (60, 10_000), "sqlite": (10, 1_000), "redis": (10, 1_000)}
+RUNS = {
+    "memory": (60, 10_000),
+    "sqlite": (10, 1_000),
+    "filesystem": (10, 1_000),
+    "redis": (10, 1_000),
+    "redis-cluster": (3, 50),
+    "mongodb": (3, 50),
+}
 """How many runs the short form has on a backend, and the long one."""
 
 AT_A_TIME = 500
