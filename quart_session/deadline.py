@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 
 STEPS = 10
 """A busy event loop reads an answer some turns after it came. The deadline advances in so many
@@ -61,7 +62,7 @@ async def deadline(
     if seconds <= 0:
         raise TimeoutError
     try:
-        loop = asyncio.get_running_loop()
+        asyncio.get_running_loop()
     except RuntimeError:  # Trio
         if last_heard is not None:
             yield
@@ -69,39 +70,57 @@ async def deadline(
         async with _trio_deadline(seconds):
             yield
         return
-
-    pause = seconds / STEPS
-    steps = STEPS
-    timer: asyncio.TimerHandle
-    task = asyncio.current_task()
-    assert task is not None
-
-    def step() -> None:
-        nonlocal pause, steps, timer
-        steps -= 1
-        if not steps and last_heard is not None:
-            left = last_heard() + seconds - time.monotonic()
-            if left > 0:
-                pause, steps = left / STEPS, STEPS
-        if steps:
-            timer = loop.call_later(pause, step)
-        else:
-            scope.reschedule(loop.time())
-            timer = loop.call_later(seconds, cancel_again)
-
-    def cancel_again() -> None:
-        # Before Python 3.12 asyncio.wait_for() swallows a cancellation that comes as it ends.
-        nonlocal timer
-        task.cancel()
-        task.uncancel()  # for the scope this is still the same one
-        timer = loop.call_later(seconds, cancel_again)
-
     async with asyncio.timeout(None) as scope:
-        timer = loop.call_later(pause, step)
+        timer = _Timer(seconds, last_heard, scope)
         try:
             yield
         finally:
-            timer.cancel()
+            timer.stop()
+
+
+class _Timer:
+    """Ends *scope* after *seconds*.
+
+    It keeps no request alive: a closure that calls itself later would, being a cycle, until the
+    garbage collector comes, and a timer that was stopped, by its context, until its time has come.
+    """
+
+    def __init__(
+        self, seconds: float, last_heard: Callable[[], float] | None, scope: asyncio.Timeout
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._seconds = seconds
+        self._last_heard = last_heard
+        self._scope = scope
+        self._pause = seconds / STEPS
+        self._steps = STEPS
+        self._handle = self._later(self._pause, self._step)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, call, context=Context())
+
+    def _step(self) -> None:
+        self._steps -= 1
+        if not self._steps and self._last_heard is not None:
+            left = self._last_heard() + self._seconds - time.monotonic()
+            if left > 0:
+                self._pause, self._steps = left / STEPS, STEPS
+        if self._steps:
+            self._handle = self._later(self._pause, self._step)
+        else:
+            self._scope.reschedule(self._loop.time())
+            self._handle = self._later(self._seconds, self._cancel_again)
+
+    def _cancel_again(self) -> None:
+        # Before Python 3.12 asyncio.wait_for() swallows a cancellation that comes as it ends.
+        assert self._task is not None
+        self._task.cancel()
+        self._task.uncancel()  # for the scope this is still the same one
+        self._handle = self._later(self._seconds, self._cancel_again)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextvars import Context
 from inspect import Parameter, signature
 from typing import Any, Protocol
 
@@ -138,7 +139,8 @@ class Batches:
         :raises RedisError: the client's own error.
         """
         if len(self._waiting) % MOST == 0:
-            task = asyncio.get_running_loop().create_task(self._carry())
+            # In no request's context, which timers of the client would keep alive for a while.
+            task = asyncio.get_running_loop().create_task(self._carry(), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._waiting.append(call)

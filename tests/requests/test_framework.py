@@ -1,6 +1,12 @@
 """Sessions in every way in which Quart answers a request."""
 
+import gc
+import weakref
+
+import anyio
+import anyio.lowlevel
 import pytest
+from backends import BACKENDS
 from quart import Quart, Response, abort, flash, get_flashed_messages, redirect, session
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -197,3 +203,24 @@ async def test_a_background_task_sees_the_session(site):
     async with site.app.test_app():
         await site.visit(start)
     assert seen == LOGIN
+
+
+# pymongo's own time-outs run on for a while in the context of the request.
+@pytest.mark.parametrize("store", sorted(BACKENDS.keys() - {"mongodb"}), indirect=True)
+async def test_nothing_keeps_a_session_alive_after_its_request(site, collected):
+    """Neither a cycle until the garbage collector comes, nor a timer until its time has come."""
+    await site.visit(lambda session: session.update(user="ada"))
+    await site.visit(lambda session: session.update(visits=1))  # Redis learns the scripts
+    kept = []
+
+    def note(session):
+        session["visits"] += 1
+        kept.append(weakref.ref(session._get_current_object()))
+
+    gc.disable()
+    try:
+        await site.visit(note)
+        await anyio.sleep(0.1)  # tasks and threads may have to end
+        assert kept[0]() is None
+    finally:
+        gc.enable()
