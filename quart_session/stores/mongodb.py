@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import pymongo
 from bson.binary import UuidRepresentation
@@ -30,6 +28,13 @@ from pymongo.errors import (
 from quart_session.deadline import Patience, deadline
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.base import ABSENT, ANY, Conflict, Expect, Record, Store, Version, digest
+from quart_session.stores.mongodb_clients import (
+    Client,
+    client_for,
+    hosts_of,
+    reason_of,
+    reasons_of,
+)
 from quart_session.stores.mongodb_documents import (
     LONGEST,
     VERSION_3,
@@ -54,14 +59,11 @@ DEFAULT_URI = "mongodb://localhost:27017"
 DATABASE = "quart_session"
 COLLECTION = "sessions"
 
-# One process is served no faster by more of them; `?maxPoolSize=` in the URI changes it.
-CONNECTIONS = 16
-
 
 class _Client:
     """What one event loop has."""
 
-    def __init__(self, mongo: AsyncMongoClient[dict[str, Any]], collection: str) -> None:
+    def __init__(self, mongo: Client, collection: str) -> None:
         self.mongo = mongo
         # Ids that are UUIDs are found whatever the client was told about them.
         options: CodecOptions[dict[str, Any]] = mongo.codec_options.with_options(
@@ -252,15 +254,12 @@ class MongoDBStore(Store):
             return answer
         except TimeoutError as error:
             self._patience.timed_out()
-            servers = client.mongo.topology_description.server_descriptions().values()
-            reasons = [f"; {_text(server.error)}" for server in servers if server.error is not None]
-            raise StoreError(
-                f"{self._name}: no answer within {self._timeout:g} s{''.join(reasons)}"
-            ) from error
+            reasons = [f"no answer within {self._timeout:g} s", *reasons_of(client.mongo)]
+            raise StoreError(f"{self._name}: {'; '.join(reasons)}") from error
         except ConnectionFailure as error:
             if isinstance(error, ServerSelectionTimeoutError):
                 self._patience.timed_out()
-            raise StoreError(f"{self._name}: {type(error).__name__}: {_text(error)}") from error
+            raise StoreError(f"{self._name}: {type(error).__name__}: {reason_of(error)}") from error
         except OperationFailure as error:
             # Its text repeats keys and data.
             code = (error.details or {}).get("codeName", "no name")
@@ -310,42 +309,16 @@ class MongoDBStore(Store):
         """What errors call the server; without user and password."""
         if self._client is not None:
             return "the client in SESSION_MONGODB"
-        hosts = re.split("[/?]", self._uri.rpartition("://")[2])[0]
-        return f"MongoDB at {hosts.rpartition('@')[2]}"
+        return f"MongoDB at {hosts_of(self._uri)}"
 
     def _make_client(self) -> _Client:
-        if self._client is not None:
-            return _Client(self._client, self._collection)
-        milliseconds = self._timeout * 1000
-        defaults: dict[str, Any] = {
-            "maxPoolSize": CONNECTIONS,
-            "maxConnecting": CONNECTIONS,
-            "serverSelectionTimeoutMS": milliseconds,
-            "connectTimeoutMS": milliseconds,
-        }
+        mongo = self._client
+        if mongo is None:
+            mongo = client_for(self._uri, self._client_kwargs, self._timeout)
         try:
-            named = {name.lower() for name in parse_qs(urlsplit(self._uri).query)}
-            named.update(name.lower() for name in self._client_kwargs)
-            options = {name: value for name, value in defaults.items() if name.lower() not in named}
-            mongo: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-                self._uri, **options, **self._client_kwargs
-            )
             return _Client(mongo, self._collection)
         except InvalidName as error:
             raise ConfigError(f"SESSION_MONGODB_COLLECTION is not allowed: {error}") from None
-        except (PyMongoError, ValueError, TypeError):
-            # Their messages may quote the URI, and that may hold a password.
-            raise ConfigError(
-                "SESSION_MONGODB_URI or SESSION_MONGODB_CLIENT_KWARGS cannot be read: expected "
-                "mongodb://host:port/database or mongodb+srv://name/database, with user:password@ "
-                "before the host, each percent-encoded, and pymongo's options after a ? or in the "
-                "arguments"
-            ) from None
-
-
-def _text(error: Exception) -> str:
-    """What pymongo says, without its time-outs and all that it knows of each server."""
-    return re.sub(r" \(configured timeouts:[^)]*\)|, Timeout: .*", "", str(error))
 
 
 def _condition(expected: Expect | Version, now: float) -> dict[str, Any]:

@@ -49,7 +49,13 @@ class Visitor:
 class Shop:
     """Its visitors each have a session with a name and a count."""
 
-    def __init__(self, servers: Topology, visitors: int = 24, kind: type[Quart] = Quart) -> None:
+    def __init__(
+        self,
+        servers: Topology,
+        visitors: int = 24,
+        kind: type[Quart] = Quart,
+        kind_of_visitor: type[Visitor] = Visitor,
+    ) -> None:
         self.servers = servers
         self.app = kind("failover")
         self.app.config.update(
@@ -61,7 +67,9 @@ class Shop:
         )
         self.app.logger.setLevel("CRITICAL")
         Session(self.app)
-        self.visitors = [Visitor(f"visitor {n}", self.app.test_client()) for n in range(visitors)]
+        self.visitors = [
+            kind_of_visitor(f"visitor {n}", self.app.test_client()) for n in range(visitors)
+        ]
         self.statuses: Counter[int] = Counter()
         self.longest = 0.0
         self.errors: set[type] = set()

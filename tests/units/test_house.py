@@ -21,7 +21,7 @@ FLOORS = [
     {"serializer", "cookie", "config", "session", "merge"},
     {"stores.base", "stores.per_loop", "stores.sqlite_file", "stores.filesystem_locks"},
     {"stores.mongodb_documents", "stores.memcached_connection", "stores.filesystem_folder"},
-    {"stores.memcached_clients", "stores.sqlite_turns"},
+    {"stores.mongodb_clients", "stores.memcached_clients", "stores.sqlite_turns"},
     {"stores.filesystem", "stores.encrypted", "stores.mongodb"},
     {"stores.redis_records", "stores.redis_batches"},
     {"stores.redis_clients"},
