@@ -251,6 +251,7 @@ class TestSharing:
     ) -> None:
         await store.set("key", b"data", 60)
         ticks = 0
+        written = anyio.Event()
 
         async def tick() -> None:
             nonlocal ticks
@@ -258,15 +259,20 @@ class TestSharing:
                 await anyio.sleep(0.01)
                 ticks += 1
 
+        async def write() -> None:
+            await store.set("key", b"new", 60)
+            written.set()
+
         with sql(path) as db:
             db.execute("BEGIN IMMEDIATE")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(tick)
-                tasks.start_soon(store.set, "key", b"new", 60)
+                tasks.start_soon(write)
                 await anyio.sleep(0.3)
                 assert ticks >= 10
+                assert not written.is_set()
                 db.execute("COMMIT")
-                await anyio.sleep(0.1)
+                await written.wait()
                 tasks.cancel_scope.cancel()
         record = await store.get("key")
         assert record is not None
