@@ -112,7 +112,9 @@ class RedisTrioStore(RedisRecords):
         except ResponseError as error:
             raise refusal(self._name, args[0], error) from error
         except (RedisError, OSError) as error:
-            raise StoreError(f"{self._name}: {type(error).__name__}: {error}") from error
+            # That of a cluster is no more than that no node could be reached.
+            reasons = [f"{type(e).__name__}: {e}" for e in (error, error.__cause__) if e]
+            raise StoreError(f"{self._name}: {'; '.join(reasons)}") from error
         except RuntimeError as error:
             # That is how Trio puts it.
             if "async context" not in str(error):

@@ -394,6 +394,23 @@ class TestAddresses:
         assert "s3cret" not in str(error.value)
         assert error.value.__cause__ is None
 
+    # coredis leaves something behind without closing it, where it cannot connect.
+    @pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+    @pytest.mark.usefixtures("collected")
+    async def test_a_server_that_is_no_node_of_a_cluster_is_an_error_that_says_so(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        url = redis_server.url.replace("redis://", "redis+cluster://user:s3cret@")
+        store = RedisTrioStore(url.replace("user:s3cret@", ""), timeout=0.3)
+        with pytest.raises(StoreError, match="cluster support disabled"):
+            await store.get(key)
+        await store.close()
+        store = RedisTrioStore(url, timeout=0.3)
+        with pytest.raises(StoreError, match="invalid username-password pair") as error:
+            await store.get(key)
+        assert "s3cret" not in str(error.value)
+        await store.close()
+
     async def test_a_database_is_chosen_by_path_or_option(
         self, redis_server: RedisServer, key: str
     ) -> None:
