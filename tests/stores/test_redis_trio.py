@@ -394,9 +394,7 @@ class TestAddresses:
         assert "s3cret" not in str(error.value)
         assert error.value.__cause__ is None
 
-    # coredis leaves something behind without closing it, where it cannot connect.
-    @pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
-    @pytest.mark.usefixtures("collected")
+    @with_a_pool_of_coredis
     async def test_a_server_that_is_no_node_of_a_cluster_is_an_error_that_says_so(
         self, redis_server: RedisServer, key: str
     ) -> None:
