@@ -15,7 +15,7 @@ from collections import defaultdict
 from itertools import combinations_with_replacement
 
 import pytest
-from backends import BACKENDS, BETWEEN_PROCESSES
+from backends import BACKENDS, BETWEEN_PROCESSES, UNDER_LOAD
 from programs import ALL_TRIPLES, OPERATIONS, PAIRS, TRIPLES, Program, title
 from stages import memory_stage, shared_stage
 
@@ -132,7 +132,7 @@ if SOAK:
         tally(stage.title, stage.schedules)
 
     @processes
-    @pytest.mark.parametrize("backend", BETWEEN_PROCESSES)
+    @pytest.mark.parametrize("backend", UNDER_LOAD)
     async def test_any_three_requests_on_a_shared_store(
         backend, one_process, request, tmp_path, tally
     ):
