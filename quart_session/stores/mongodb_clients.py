@@ -39,10 +39,10 @@ def client_for(uri: str, kwargs: Mapping[str, Any], timeout: float) -> Client:
     except (PyMongoError, ValueError, TypeError):
         # Their messages may quote the URI, and that may hold a password.
         raise ConfigError(
-            "SESSION_MONGODB_URI or SESSION_MONGODB_CLIENT_KWARGS cannot be read: expected "
-            "mongodb://host:port/database or mongodb+srv://name/database, with user:password@ "
-            "before the host, each percent-encoded, and pymongo's options after a ? or in the "
-            "arguments"
+            "SESSION_MONGODB_URI, SESSION_URI or SESSION_MONGODB_CLIENT_KWARGS cannot be read: "
+            "expected mongodb://host:port/database or mongodb+srv://name/database, with "
+            "user:password@ before the host, each percent-encoded, and pymongo's options after a ? "
+            "or in the arguments"
         ) from None
 
 
