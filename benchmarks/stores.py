@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from mongodb_server import mongodb_server  # noqa: E402
+from pages import replace_table  # noqa: E402
 from redis_topologies import redis_cluster  # noqa: E402
 from servers import memcached_server, redis_server  # noqa: E402
 
@@ -35,8 +35,6 @@ from quart_session.testing import gather  # noqa: E402
 CALLS = 100
 AT_ONCE = 64
 DATA = os.urandom(150).hex().encode()
-
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def settings(servers: ExitStack, folder: Path) -> dict[str, dict[str, Any]]:
@@ -137,10 +135,7 @@ def main() -> None:
     measured = asyncio.run(measure(arguments.rounds))
     print(measured)
     if arguments.write:
-        page = ROOT / "docs/stores.md"
-        text = page.read_text(encoding="utf-8")
-        between = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
-        page.write_text(between.sub(f"{BEGIN}\n{measured}\n{END}", text), encoding="utf-8")
+        replace_table(ROOT / "docs/stores.md", "measured", measured)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/soak/compare")]
 
 from compare import SUBJECTS, interpreter  # noqa: E402
+from pages import replace_table  # noqa: E402
 from servers import redis_server  # noqa: E402
 
 KINDS = ["this version", "3.0.0", "Quart's cookies"]
@@ -32,7 +32,6 @@ ROWS = {
     "64 at once read theirs": "/read 2 64",
     "64 at once write theirs": "/write 2 64",
 }
-BEGIN, END = "<!-- whole requests -->", "<!-- /whole requests -->"
 
 
 def start(kind: str, port: int) -> subprocess.Popen[str]:
@@ -81,10 +80,7 @@ def main() -> None:
     measured = measure(arguments.rounds)
     print(measured)
     if arguments.write:
-        page = ROOT / "docs/stores.md"
-        text = page.read_text(encoding="utf-8")
-        between = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
-        page.write_text(between.sub(f"{BEGIN}\n{measured}\n{END}", text), encoding="utf-8")
+        replace_table(ROOT / "docs/stores.md", "whole requests", measured)
 
 
 if __name__ == "__main__":
