@@ -103,11 +103,12 @@ cdef enum:
 
 cdef char* write_wide_text(Writer* w, char* p, PyObject* text) noexcept:
     """Any str. Straight from its storage: its cached UTF-8 would stay behind."""
-    cdef Py_ssize_t n = text_length(text), i = 0, portion
+    cdef Py_ssize_t n, i = 0, portion
     cdef int kind
     cdef const char* source
     if text_ready(text) < 0:
         return NULL
+    n = text_length(text)
     source = <const char*>text_data(text)
     if text_is_ascii(text):
         return write_ascii(w, p, source, n)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
+import sys
 from collections import Counter, OrderedDict, defaultdict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, localcontext
@@ -165,6 +167,21 @@ def test_a_surrogate_pair_is_read_as_the_character_it_means(serializer: Any) -> 
 def test_latin_text_read_from_wide_text_is_equal_and_hashes_equal(serializer: Any) -> None:
     read = serializer.loads('["漢", "é", "\\u00e9", "a\\u0062"]')
     assert read == ["漢", "é", "é", "ab"] and hash(read[2]) == hash("é")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="CPython 3.12 removed such strings")
+@pytest.mark.parametrize("text", ["plain text", "é", "漢字" * 10, "😀"])
+def test_a_string_that_a_deprecated_function_made_is_written_whole(
+    serializer: Any, text: str
+) -> None:
+    """CPython 3.11 gives it the usual storage, and a length, only when somebody asks for these."""
+    api, wide = ctypes.pythonapi, ctypes.create_unicode_buffer(text)
+    api.PyUnicode_FromUnicode.restype = ctypes.py_object
+    api.PyUnicode_AsUnicode.restype = ctypes.c_void_p
+    with pytest.warns(DeprecationWarning):
+        made = api.PyUnicode_FromUnicode(None, ctypes.c_ssize_t(len(wide) - 1))
+    ctypes.memmove(api.PyUnicode_AsUnicode(ctypes.py_object(made)), wide, ctypes.sizeof(wide))
+    assert serializer.dumps([made]) == b'["%s"]' % text.encode()
 
 
 def test_sets_are_written_sorted_whatever_their_order(serializer: Any) -> None:
