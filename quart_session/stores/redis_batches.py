@@ -138,16 +138,25 @@ class Batches:
         :raises TimeoutError: it did not come in time.
         :raises RedisError: the client's own error.
         """
-        if len(self._waiting) % MOST == 0:
-            # In no request's context, which timers of the client would keep alive for a while.
-            task = asyncio.get_running_loop().create_task(self._carry(), context=Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         self._waiting.append(call)
+        if len(self._waiting) % MOST == 1:
+            self._begin()  # at once, where tasks are eager
         answer = await call.answer
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _begin(self) -> None:
+        # In no request's context, which timers of the client would keep alive for a while.
+        task = asyncio.get_running_loop().create_task(self._carry(), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        # Whoever ends the event loop cancels it, maybe before it began; others came to rely on it.
+        if self._waiting and not self._tasks:
+            self._begin()
 
     async def finish(self) -> None:
         """Wait for what is on its way."""

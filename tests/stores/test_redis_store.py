@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -529,6 +530,33 @@ class TestBatches:
         await asyncio.wait(tasks)
         for n in range(20):
             assert (await store.get(f"{key}:{n}") is not None) is (n % 2 == 1)
+
+    async def test_one_that_was_cancelled_before_it_began_takes_nobody_along(
+        self, store: RedisStore, key: str
+    ) -> None:
+        """As the end of ``asyncio.run()`` does, while handlers still save what they have."""
+        before = asyncio.all_tasks()
+        read = asyncio.create_task(store.get(key))
+        await asyncio.sleep(0)  # it has asked, and that is all
+        (batch,) = asyncio.all_tasks() - before - {read}
+        batch.cancel()
+        async with asyncio.timeout(5):
+            assert await store.set(key, b"data", 60) == digest(b"data")
+            await read
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+    def test_tasks_may_be_eager(self, redis_server: RedisServer, key: str) -> None:
+        store = RedisStore(redis_server.url)
+
+        async def main() -> list[object]:
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            async with asyncio.timeout(5):
+                await store.set(key, b"data", 60)
+                records = await asyncio.gather(*(store.get(key) for _ in range(40)))
+                await store.close()
+                return [record and record.data for record in records]
+
+        assert asyncio.run(main()) == [b"data"] * 40
 
     async def test_closing_waits_for_what_is_on_its_way(
         self, store: RedisStore, client: Redis, key: str
