@@ -130,10 +130,12 @@ class SQLiteFile:
         """Whether the disk is slower than those who write. They should :meth:`catch_up`."""
         return self._log > 2 * LOG
 
-    def catch_up(self) -> None:
-        """Wait, in a thread, until the log has been copied."""
-        with self._aside:
-            pass
+    def catch_up(self, until: float | None = None) -> None:
+        """Wait, in a thread, until the log has been copied, but no longer than *until*, a time of
+        the monotonic clock."""
+        left = -1 if until is None else max(0.0, until - time.monotonic())
+        if self._aside.acquire(timeout=left):
+            self._aside.release()
 
     def _copy_log(self) -> None:
         try:

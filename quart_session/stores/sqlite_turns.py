@@ -74,8 +74,11 @@ class Turns:
             if not write.done:
                 await self._wait_to_commit(write)
             if self._file.behind:
+                # The thread watches the clock, too: asyncio would leave it behind, one for each
+                # caller, and Trio would wait for it.
+                wait = partial(self._file.catch_up, write.since + self._timeout)
                 with suppress(TimeoutError):
-                    await self._in_thread(self._file.catch_up, self._left(write.since))
+                    await self._in_thread(wait, self._left(write.since))
             return write.result()
 
     async def aside(self, call: Callable[[sqlite3.Connection], T], seconds: float) -> T:

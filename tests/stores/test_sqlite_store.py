@@ -221,6 +221,33 @@ anyio.run(main)
             copied.set()
         assert done == 50
 
+    @both
+    async def test_a_disk_that_hangs_costs_each_of_them_its_time_and_few_threads(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        goes_on, copied = threading.Event(), threading.Event()
+
+        def hang(db: sqlite3.Connection) -> None:
+            goes_on.wait(10)
+            copied.set()
+
+        monkeypatch.setattr(sqlite_file, "LOG", 50_000)
+        monkeypatch.setattr(sqlite_file, "_copy_log", hang)
+        store = SQLiteStore(path, timeout=0.2)
+        for n in range(10):
+            await store.set(f"key {n}", bytes(1000), 60)
+        before = threading.active_count()
+        most = 0
+        async with anyio.create_task_group() as tasks:
+            for n in range(50):
+                tasks.start_soon(store.set, f"key {n}", bytes(1000), 60)
+                await anyio.sleep(0.01)
+                most = max(most, threading.active_count())
+        assert not copied.is_set()
+        assert most < before + 5
+        goes_on.set()
+        await store.close()
+
 
 class TestSharing:
     async def test_a_read_does_not_wait_for_a_writer(self, store: SQLiteStore, path: Path) -> None:
