@@ -31,8 +31,9 @@ class PerLoop(Generic[T]):
             raise StoreError(self._elsewhere) from error
         if loop not in self._made:
             # A loop that ended without a call of close() is not kept alive by its object.
-            for other in [other for other in self._made if other.is_closed()]:
-                self._made.pop(other, None)
+            for other in list(self._made):  # to which other threads may add theirs
+                if other.is_closed():
+                    self._made.pop(other, None)
             self._made[loop] = self._make()
         return self._made[loop]
 
