@@ -230,8 +230,12 @@ static inline int has_keys_of(PyObject *dict, PyObject **items, Py_ssize_t n) {
 
 /* A copy of such a dict with other values, which takes over all references in items. */
 static PyObject *copy_with_values(PyObject *dict, PyObject **items, Py_ssize_t n) {
-    PyObject *made = PyDict_Copy(dict), **entries;
+    PyObject *made, **entries;
     Py_ssize_t i;
+    /* In CPython 3.11 the garbage may be collected in there, and what then runs may read, too. */
+    Py_INCREF(dict);
+    made = PyDict_Copy(dict);
+    Py_DECREF(dict);
     if (made == NULL || !has_keys_of(made, items, n)) {
         Py_XDECREF(made);
         return NULL;

@@ -19,6 +19,7 @@ import pytest
 from flask.json.tag import JSONTag
 from growth import PROPORTIONAL, growth
 
+from quart_session import _pure
 from quart_session._pure.encoding import encode
 from quart_session._pure.registry import Registry
 from quart_session.errors import CodecError
@@ -152,6 +153,48 @@ def test_the_codec_may_be_used_while_it_writes_and_reads(serializer_type: type[A
     value = {"x": ["before" * 100, fuzzing.Foreign(), "after" * 100]}
     assert outer.loads(outer.dumps(value)) == {"x": ["before" * 100, ["nested"], "after" * 100]}
     assert results == [{"a": [1, (2,)] * 5000}, {"b": {3}}]
+
+
+@pytest.mark.both_arms
+def test_the_codec_may_be_used_by_what_garbage_runs_while_it_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In CPython 3.11 any new dict can be the occasion, the copy of one that is kept as well.
+
+    A copy that differs is noticed, and the pure arm reads the document instead.
+    """
+    import comparing
+
+    serializer = comparing.Compiled()
+    alive: list[Any] = []
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            for i in range(3000):
+                for _ in range(2):
+                    serializer.loads(b'{"a%d":1,"b%d":2,"c%d":3}' % (i, i, i))
+            alive.append([{"in the place": "of dicts that are gone"} for _ in range(200)])
+
+    document = b'{"a":1,"b":2}'
+    for _ in range(3):
+        serializer.loads(document)
+    monkeypatch.setattr(_pure, "loads", lambda *_: pytest.fail("what was copied was freed"))
+    threshold = gc.get_threshold()
+    gc.disable()
+    try:
+        alive.append([{} for _ in range(200)])  # no dead dict is left to be used again
+        Garbage()
+        gc.set_threshold(1)
+        gc.enable()
+        read = serializer.loads(document)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.enable()
+    gc.collect()
+    assert read == {"a": 1, "b": 2} and len(alive) == 2
 
 
 @pytest.mark.parametrize(
