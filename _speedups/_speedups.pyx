@@ -93,4 +93,4 @@ cdef inline bytes as_bytes(data):
             return str.encode(data)
         except UnicodeEncodeError:
             return None
-    return bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else None
+    return bytes(memoryview(data)) if isinstance(data, (bytes, bytearray, memoryview)) else None

@@ -37,7 +37,7 @@ def loads(registry: Registry, data: bytes | bytearray | memoryview | str) -> Any
     :raises CodecError: *data* is no session document. The message shows nothing of it.
     """
     if isinstance(data, (bytearray, memoryview)):
-        data = bytes(data)
+        data = bytes(memoryview(data))  # not what a subclass says that its bytes are
     elif not isinstance(data, (bytes, str)):
         raise TypeError(f"a session document is bytes or str, not {type_name(data)}")
     cause = None

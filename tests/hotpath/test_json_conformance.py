@@ -329,6 +329,15 @@ def test_any_bytes_will_do(serializer: Any, kind: type[Any]) -> None:
     assert serializer.loads(memoryview(b"[ 1 , 2 ]xxxxxxxxx")[:9:1]) == [1, 2]
 
 
+@pytest.mark.parametrize("base", [bytes, bytearray])
+def test_the_bytes_of_a_subclass_are_those_that_it_holds(serializer: Any, base: type[Any]) -> None:
+    class Lying(base):
+        def __bytes__(self):
+            return b"[2]"
+
+    assert serializer.loads(Lying(b"[1]")) == [1]
+
+
 def test_a_document_of_another_encoding_is_refused(serializer: Any) -> None:
     for encoding in ("utf-16", "utf-32", "utf-8-sig", "utf-16-le"):
         with pytest.raises(CodecError):
