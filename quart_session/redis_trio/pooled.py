@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import trio
-from coredis import Redis, RedisCluster, Sentinel
+from coredis import ClusterConnectionPool, Redis, RedisCluster, Sentinel
 from coredis.commands import CommandRequest
-from coredis.exceptions import ConnectionError, ReadOnlyError, ResponseError
+from coredis.exceptions import ConnectionError, ReadOnlyError, ResponseError, SentinelError
 from coredis.retry import NoRetryPolicy
 from coredis.typing import Key
 
@@ -143,7 +143,8 @@ class _House:
 class _Pool:
     """A pool that survives the cancellation of those who wait for it.
 
-    Those of coredis lose the place of a connection whose making is cancelled.
+    Those of coredis lose the place of a connection whose making is cancelled, of one for which
+    sentinels named no server, and of one that broke while somebody had it.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -154,18 +155,36 @@ class _Pool:
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
         wanted = True
+        connection: Any = None
 
         async def get(*, task_status: object) -> Any:
-            connection = await self._pool.get_connection(*args, **options)
+            nonlocal connection
+            try:
+                connection = await self._pool.get_connection(*args, **options)
+            except SentinelError:
+                self._pool._available_connections.append_nowait(None)
+                raise
             if not wanted:
-                self._pool.release(connection)
+                self.release(connection)
             return connection
 
         try:
             return await Hosted(get).result()
         except BaseException:
             wanted = False
+            if connection is not None:  # it came in the same turn as the cancellation
+                self.release(connection)
             raise
+
+    def release(self, connection: Any) -> None:
+        self._pool.release(connection)
+        if not connection.usable:
+            if isinstance(self._pool, ClusterConnectionPool):
+                places = self._pool._node_pool(connection.location)
+            else:
+                places = self._pool._available_connections
+            if not places.full():
+                places.append_nowait(None)
 
 
 def _cluster(scheme: str, url: str, timeout: float) -> Callable[[], RedisCluster[Any]]:

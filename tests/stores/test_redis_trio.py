@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -16,15 +18,18 @@ import redis
 import trio
 from clock import clock
 from coredis.connection import TCPLocation
+from coredis.exceptions import SentinelError
 from redis.asyncio import Redis as AsyncioRedis
 from redis_topologies import Cluster, Watched
-from servers import RedisServer
+from servers import RedisServer, free_port
 from servers import redis_server as run_redis_server
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.redis_trio import RedisTrio
+from quart_session.redis_trio.client import Call
 from quart_session.redis_trio.client import RedisTrio as SameRedisTrio
 from quart_session.redis_trio.errors import RedisError, ResponseError, ResponseTypeError
+from quart_session.redis_trio.pooled import PooledClient
 from quart_session.stores.base import ABSENT, Conflict, digest
 from quart_session.stores.redis_records import RIGHTS
 from quart_session.stores.redis_trio import RedisTrioStore
@@ -297,6 +302,54 @@ class TestClientsOfTheUser:
                     assert record.data == b"%d" % n
             at += 1
         assert at > 1
+
+    async def test_a_client_of_coredis_loses_no_connection_to_callers_who_go(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        """In whatever turn of the event loop they do."""
+        client: Any = coredis.Redis.from_url(redis_server.url, max_connections=2)
+        async with client:
+            store = RedisTrioStore(client=client)
+            chance = Random(3)
+            for _ in range(300):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(6):
+                        nursery.start_soon(store.get, key)
+                    for _ in range(chance.randrange(12)):
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+            await store.get(key)
+
+    async def test_a_client_of_coredis_loses_no_place_of_a_connection_that_broke(
+        self, redis_server: RedisServer, key: str
+    ) -> None:
+        client: Any = coredis.Redis.from_url(redis_server.url, max_connections=2)
+        async with client:
+            store = RedisTrioStore(client=client)
+
+            async def get() -> None:
+                with suppress(StoreError):
+                    await store.get(key)
+
+            chance = Random(3)
+            for _ in range(20):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(6):
+                        nursery.start_soon(get)
+                    for _ in range(chance.randrange(12)):
+                        await trio.lowlevel.checkpoint()
+                    client.connection_pool.disconnect()
+            await store.get(key)
+
+    async def test_a_client_behind_sentinels_loses_no_place_while_they_name_no_server(
+        self, key: str
+    ) -> None:
+        sentinels: Any = coredis.Sentinel([TCPLocation("127.0.0.1", free_port())])
+        pooled = PooledClient(lambda: sentinels.primary_for("main", max_connections=2))
+        for _ in range(4):
+            with pytest.raises(SentinelError):
+                await pooled.ask(Call(("GET", key)), SLOW)
+        await pooled.close()
 
     async def test_a_client_of_a_cluster_works(self, tmp_path: Path, key: str) -> None:
         with run_redis_server(tmp_path, "--cluster-enabled", "yes") as server:
