@@ -20,7 +20,12 @@ from quart_session.stores.base import ABSENT, Conflict, digest
 from quart_session.stores.mongodb import MongoDBStore
 from quart_session.testing import found, gather, written
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # pymongo leaves the sockets of refused connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 TIMEOUT = 0.5
 MARGIN = 0.8
