@@ -19,6 +19,7 @@ from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
     DuplicateKeyError,
+    ExecutionTimeout,
     InvalidName,
     OperationFailure,
     PyMongoError,
@@ -236,20 +237,15 @@ class MongoDBStore(Store):
         return await self._call(extend)
 
     async def _call(self, call: Callable[[Sessions, bool], Awaitable[T]]) -> T:
-        """Make *call* with the collection. All commands leave here.
-
-        It has a second attempt, and is told so, if its connection broke, as connections do that a
-        server or a firewall closed while they were idle.
-        """
+        """Make *call* with the collection. All commands leave here."""
         client = self._clients.get()
         began = time.monotonic()
         try:
-            async with client.turn, deadline(self._patience.left(began)):
-                # pymongo loses connections when it is cancelled: let it end.
-                work = asyncio.create_task(self._work(client, call))
-                client.at_work.add(work)
-                work.add_done_callback(client.done)
-                answer = await asyncio.shield(work)
+            async with client.turn:
+                seconds = self._patience.left(began)
+                async with deadline(seconds):
+                    # It comes before pymongo's time-out, unless the event loop was held up.
+                    answer = await self._attempts(client, call, 1.1 * seconds)
             self._patience.answered()
             return answer
         except TimeoutError as error:
@@ -279,17 +275,41 @@ class MongoDBStore(Store):
                 raise
             raise used_in_another(self._name, "SESSION_MONGODB_URI") from error
 
-    async def _work(self, client: _Client, call: Callable[[Sessions, bool], Awaitable[T]]) -> T:
-        # By then nobody waits for it any more.
-        with pymongo.timeout(2 * self._timeout):
-            if not client.removes_expired:
-                await self._remove_expired(client)
-            try:
-                return await call(client.sessions, False)
-            except ServerSelectionTimeoutError:
-                raise
-            except AutoReconnect:
-                return await call(client.sessions, True)
+    async def _attempts(
+        self, client: _Client, call: Callable[[Sessions, bool], Awaitable[T]], seconds: float
+    ) -> T:
+        """Make *call*, with a second attempt, of which it is told, if its connection broke.
+
+        Connections do that which a server or a firewall closed while they were idle. No attempt
+        begins once the caller has gone.
+        """
+        began = time.monotonic()
+        try:
+            return await self._attempt(client, call, False, seconds)
+        except ServerSelectionTimeoutError:
+            raise
+        except (AutoReconnect, ExecutionTimeout):
+            left = began + seconds - time.monotonic()
+            return await self._attempt(client, call, True, left if left > 0 else seconds)
+
+    async def _attempt(
+        self,
+        client: _Client,
+        call: Callable[[Sessions, bool], Awaitable[T]],
+        again: bool,
+        seconds: float,
+    ) -> T:
+        async def work() -> T:
+            with pymongo.timeout(seconds):
+                if not client.removes_expired:
+                    await self._remove_expired(client)
+                return await call(client.sessions, again)
+
+        # pymongo loses connections when it is cancelled: let it end.
+        task = asyncio.create_task(work())
+        client.at_work.add(task)
+        task.add_done_callback(client.done)
+        return await asyncio.shield(task)
 
     async def _remove_expired(self, client: _Client) -> None:
         """Let MongoDB remove what has expired."""
