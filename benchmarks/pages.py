@@ -12,3 +12,12 @@ def replace_table(page: Path, name: str, table: str) -> None:
     text = page.read_text(encoding="utf-8")
     between = re.compile(f"{begin}.*?{end}", re.DOTALL)
     page.write_text(between.sub(f"{begin}\n{table}\n{end}", text), encoding="utf-8")
+
+
+def replace_rows(page: Path, rows: list[str]) -> None:
+    """Put each of *rows* into *page* in place of the row that begins with the same cell."""
+    text = page.read_text(encoding="utf-8")
+    for row in rows:
+        name = row.split("|")[1]
+        text = re.sub(rf"^\|{re.escape(name)}\|.*$", row, text, flags=re.MULTILINE)
+    page.write_text(text, encoding="utf-8")
