@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from backends import make_store
@@ -36,10 +37,14 @@ def memory_stage(one_process: bool, around: Callable[[Store], Store] | None = No
     return Stage(memory, one_process=one_process, around=around, pass_time=pass_time, **options)
 
 
-def shared_stage(one_process: bool, settings: dict[str, Any]) -> Stage:
+@asynccontextmanager
+async def shared_stage(one_process: bool, settings: dict[str, Any]) -> AsyncIterator[Stage]:
     """A stage on a real backend, where time goes by itself."""
     store = make_store(settings, timeout=30)
-    return Stage(lambda: store, one_process=one_process)
+    try:
+        yield Stage(lambda: store, one_process=one_process)
+    finally:
+        await store.close()
 
 
 class Around(Store):

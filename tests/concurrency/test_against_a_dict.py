@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -435,8 +435,8 @@ class Browsers(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         logging.getLogger("quart_session").disabled = False
-        self.runner.run(self.interface.close())
-        self.runner.close()
+        with self.runner:
+            self.runner.run(self.interface.close())
         self.count("runs")
 
 
@@ -483,22 +483,25 @@ def test_whatever_browsers_do(backend, soak, request, tmp_path, monkeypatch, tal
         )
 
 
-def test_a_save_without_a_change_does_not_end_a_session_that_is_renewed_twice():
-    """Found as above: what the request changed after that save was lost."""
+@pytest.fixture
+def state() -> Iterator[Browsers]:
     state = Browsers()
+    yield state
+    state.teardown()
+
+
+def test_a_save_without_a_change_does_not_end_a_session_that_is_renewed_twice(state):
+    """Found as above: what the request changed after that save was lost."""
     state.start(1, renews=True)
     state.visit(0, 0, [])
     slow = state.begin(0, 1, [])
     state.visit(0, 0, [])
     state.finish(slow, [("save", None, None), ("set", "c", 3)])
-    state.teardown()
 
 
-def test_reload_forgets_a_regenerate_that_was_not_saved():
+def test_reload_forgets_a_regenerate_that_was_not_saved(state):
     """Found as above: the response named an id that had never been stored."""
-    state = Browsers()
     state.start(1)
     again = [("regenerate", None, None), ("reload", None, None), ("set", "a", 0)]
     state.visit(0, 0, again)
     state.visit(0, 0, [])
-    state.teardown()

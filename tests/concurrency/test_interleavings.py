@@ -55,15 +55,14 @@ async def test_three_requests(one_process, program, soak, tally):
 @processes
 @pytest.mark.parametrize("backend", BETWEEN_PROCESSES)
 async def test_two_requests_on_a_shared_store(backend, one_process, soak, request, tmp_path, tally):
-    stage = shared_stage(one_process, BACKENDS[backend](request, tmp_path))
     programs = [
         program for program in PAIRS if not any(OPERATIONS[n].outside == "expire" for n in program)
     ]
     assert len(programs) >= 70
-    for seed, program in enumerate(programs):
-        await stage.check(program, most=None if soak else 1, seed=seed)
-    tally(stage.title, stage.schedules)
-    await stage.inner().close()
+    async with shared_stage(one_process, BACKENDS[backend](request, tmp_path)) as stage:
+        for seed, program in enumerate(programs):
+            await stage.check(program, most=None if soak else 1, seed=seed)
+        tally(stage.title, stage.schedules)
 
 
 VERSION_3 = [
@@ -136,9 +135,8 @@ if SOAK:
     async def test_any_three_requests_on_a_shared_store(
         backend, one_process, request, tmp_path, tally
     ):
-        stage = shared_stage(one_process, BACKENDS[backend](request, tmp_path))
-        for seed, program in enumerate(ALL_TRIPLES):
-            if not any(OPERATIONS[name].outside == "expire" for name in program):
-                await stage.check(program, most=5, seed=seed)
-        tally(stage.title, stage.schedules)
-        await stage.inner().close()
+        async with shared_stage(one_process, BACKENDS[backend](request, tmp_path)) as stage:
+            for seed, program in enumerate(ALL_TRIPLES):
+                if not any(OPERATIONS[name].outside == "expire" for name in program):
+                    await stage.check(program, most=5, seed=seed)
+            tally(stage.title, stage.schedules)
