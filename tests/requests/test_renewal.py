@@ -235,12 +235,14 @@ async def test_a_websocket_has_no_session_after_the_grace(site, monkeypatch):
 
     @site.app.websocket("/ws")
     async def ws():
+        await websocket.send("ready")
         await websocket.receive()
         await session.reload()
         await websocket.send(repr(dict(session)))
 
     monkeypatch.setattr(remains, "GRACE", 0.05)
     async with site.client.websocket("/ws") as connection:
+        assert await connection.receive() == "ready"
         await site.client.get("/")
         await anyio.sleep(0.1)
         await connection.send("?")
