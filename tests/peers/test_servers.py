@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -35,7 +36,6 @@ def accepts(address):
 def browser(request, tmp_path_factory):
     """Start a server with some settings; return a client that talks to it and to nobody else."""
     folder = tmp_path_factory.mktemp("peers")  # a short name, since that of a socket has to be
-    running = []
 
     def browser(unix, **settings):
         path, port = folder / "app.sock", free_port()
@@ -51,20 +51,19 @@ def browser(request, tmp_path_factory):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        ends.callback(process.wait, 10)
+        ends.callback(process.terminate)
         transport = httpx.HTTPTransport(uds=str(path)) if unix else None
         client = httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}")
-        running.append((process, client))
+        ends.enter_context(client)
         deadline = time.monotonic() + 30
         while not accepts(str(path) if unix else ("127.0.0.1", port)):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         return client
 
-    yield browser
-    for process, client in running:
-        client.close()
-        process.terminate()
-        process.wait(10)
+    with ExitStack() as ends:
+        yield browser
 
 
 @pytest.mark.parametrize(
