@@ -147,6 +147,11 @@ def _way(redis: Redis | RedisCluster) -> Way:
 
 def _check(client: object) -> None:
     """:raises ConfigError: *client* cannot be used."""
+    if type(client).__module__.partition(".")[0] == "fakeredis":
+        raise ConfigError(
+            "SESSION_REDIS: fakeredis does not run the scripts that sessions need; for tests there "
+            'is SESSION_TYPE = "memory"'
+        )
     if isinstance(client, RedisCluster):
         refuse_old_clusters()
     elif not isinstance(client, Redis):

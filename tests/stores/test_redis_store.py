@@ -216,6 +216,11 @@ class TestClients:
         assert "SESSION_REDIS = redis.client.Redis instance" in str(error.value)
         assert "redis.asyncio" in str(error.value)
 
+    def test_a_fake_client_is_refused_with_a_hint_for_tests(self) -> None:
+        fake = type("FakeRedis", (Redis,), {"__module__": "fakeredis.aioredis"})
+        with pytest.raises(ConfigError, match='SESSION_TYPE = "memory"'):
+            RedisStore(client=fake())
+
     @pytest.mark.parametrize(
         "url",
         [
