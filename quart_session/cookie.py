@@ -115,9 +115,18 @@ def keep_from_caches(response: Response | WerkzeugResponse) -> None:
 
     What it says to some caches alone would outweigh that.
     """
-    response.vary.add("Cookie")
-    for name in _to_some_caches(response):
-        del response.headers[name]
+    headers = response.headers
+    present = {name.lower() for name, _ in headers}
+    for name in filter(_is_for_some_caches, present):
+        del headers[name]
+    # Most responses have neither header, and to let Werkzeug parse them takes its time.
+    if "vary" in present:
+        response.vary.add("Cookie")
+    else:
+        headers["Vary"] = "Cookie"
+    if "cache-control" not in present:
+        headers["Cache-Control"] = "private"
+        return
     control = response.cache_control
     if control.no_store:
         return
@@ -129,17 +138,16 @@ def keep_from_caches(response: Response | WerkzeugResponse) -> None:
 def is_public(response: Response | WerkzeugResponse) -> bool:
     """Whether the application has declared this response to be for everybody."""
     control = response.cache_control
-    return bool(control.public or control.s_maxage is not None or list(_to_some_caches(response)))
+    return (
+        bool(control.public)
+        or control.s_maxage is not None
+        or any(_is_for_some_caches(name.lower()) for name, _ in response.headers)
+    )
 
 
-def _to_some_caches(response: Response | WerkzeugResponse) -> list[str]:
-    """The headers for content delivery networks (RFC 9213, and what came before) and nginx."""
-    return [
-        name
-        for name, _ in response.headers
-        if name.lower().endswith("cdn-cache-control")
-        or name.lower() in ("surrogate-control", "x-accel-expires")
-    ]
+def _is_for_some_caches(name: str) -> bool:
+    """A header for content delivery networks (RFC 9213, and what came before) or nginx."""
+    return name.endswith("cdn-cache-control") or name in ("surrogate-control", "x-accel-expires")
 
 
 def _keys(app: Quart) -> list[str | bytes]:
