@@ -17,7 +17,7 @@ from servers import MemcachedServer, RedisServer
 from servers import memcached_server as run_memcached_server
 from servers import redis_server as run_redis_server
 
-pytest_plugins = ["secrecy"]
+pytest_plugins = ["closing", "secrecy"]
 
 # Who is told to end, by a time limit for example, stops its servers first, as after Ctrl-C.
 signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 AS_NOBODY = """
 if os.geteuid() == 0:  # whom modes do not stop
@@ -24,8 +26,23 @@ def python(program: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def output(process: subprocess.Popen[str]) -> str:
-    """Wait for *process* and return what it printed."""
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, text
+@contextmanager
+def killed(*processes: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Kill *processes* in the end, where they still run. The first one is given."""
+    try:
+        yield processes[0]
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            with process:
+                pass  # it has ended, and its pipes are closed
+
+
+def output(*processes: subprocess.Popen[str]) -> str:
+    """Wait for *processes*, of which each must succeed; return what the last one printed."""
+    with killed(*processes):
+        for process in processes:
+            text, _ = process.communicate(timeout=60)
+            assert process.returncode == 0, text
     return text.strip()

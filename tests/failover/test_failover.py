@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from closing import Closer
 from redis.asyncio import RedisCluster
 from redis_topologies import Cluster, Topology
 from shop import Shop
@@ -99,9 +100,11 @@ async def test_a_planned_failover_in_quiet_hours_is_not_noticed(
 
 
 @pytest.mark.parametrize("servers", ["cluster"], indirect=True)
-async def test_a_client_without_time_outs_finds_the_new_master_as_well(servers: Cluster) -> None:
+async def test_a_client_without_time_outs_finds_the_new_master_as_well(
+    servers: Cluster, closed_later: Closer
+) -> None:
     async with RedisCluster.from_url(servers.servers[0].url, socket_timeout=None) as client:
-        store = RedisStore(client=client, timeout=0.5)
+        store = closed_later(RedisStore(client=client, timeout=0.5))
         await store.set("key", b"data", 60)
         master = servers.master_of("key")
         servers.servers[master].freeze()
@@ -114,4 +117,3 @@ async def test_a_client_without_time_outs_finds_the_new_master_as_well(servers: 
                     await anyio.sleep(0.1)
         assert servers.master_of("key") != master
         servers.servers[master].thaw()
-        await store.close()

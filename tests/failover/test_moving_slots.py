@@ -7,6 +7,7 @@ from functools import partial
 from uuid import uuid4
 
 import pytest
+from closing import Closer
 from redis_topologies import Cluster, redis_cluster
 
 from quart_session.stores.base import ABSENT, Conflict, digest
@@ -99,16 +100,15 @@ async def test_sessions_are_found_wherever_they_are(
 
 
 async def test_a_client_that_knows_nothing_of_the_move_is_told(
-    cluster: Cluster, keys: list[str]
+    cluster: Cluster, keys: list[str], closed_later: Closer
 ) -> None:
     move = Move(cluster, keys[0])
     move.begin()
     move.carry(*keys)
-    newcomer = RedisStore(cluster.url)
+    newcomer = closed_later(RedisStore(cluster.url))
     await use(newcomer, keys[0])
     move.end()
     await use(newcomer, keys[0])
-    await newcomer.close()
 
 
 async def test_a_node_that_lost_the_scripts_gets_them_anew(

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from clock import clock
+from closing import Closer
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
@@ -95,14 +96,15 @@ def test_stores_watch_the_clock_themselves(kind: type[Store]) -> None:
 
 
 class TestLoad:
-    async def test_who_waits_for_a_turn_blames_nobody(self, proxy: Proxy, key: str) -> None:
-        redis = RedisStore(f"{proxy.url}?max_connections=1", timeout=TIMEOUT)
+    async def test_who_waits_for_a_turn_blames_nobody(
+        self, proxy: Proxy, key: str, closed_later: Closer
+    ) -> None:
+        redis = closed_later(RedisStore(f"{proxy.url}?max_connections=1", timeout=TIMEOUT))
         proxy.delay = TIMEOUT / 4
         await redis.set(key, b"data", 60)
         started = time.monotonic()
         await gather([partial(redis.get, key)] * 10 * MOST)
         assert time.monotonic() - started > 2 * TIMEOUT
-        await redis.close()
 
     @both
     async def test_a_file_that_others_write_all_the_time_is_no_outage(
@@ -315,16 +317,15 @@ class TestLostReply:
         assert proxy.replies_lost == 2
 
     async def test_a_client_of_the_application_does_not_repeat_it_unseen(
-        self, proxy: Proxy, key: str
+        self, proxy: Proxy, key: str, closed_later: Closer
     ) -> None:
         retry = Retry(ConstantBackoff(0.01), 5)
         async with Redis.from_url(proxy.url, retry=retry, retry_on_timeout=True) as client:
-            store = RedisStore(client=client)
+            store = closed_later(RedisStore(client=client))
             await store.set(key, b"warm", 60, b"version")
             proxy.lose_reply(SAVE[proxy.scheme])
             assert await store.set(key, b"1", 60, ABSENT) == digest(b"1")
             assert proxy.replies_lost == 1
-            await store.close()
 
     @on("redis", "memcached")
     async def test_a_write_that_another_one_followed_is_a_conflict(
@@ -334,8 +335,10 @@ class TestLostReply:
 
         async def follow() -> None:
             other = store_of(f"{proxy.scheme}://127.0.0.1:{proxy.target}")
-            await other.set(key, b"3", 60)
-            await other.close()
+            try:
+                await other.set(key, b"3", 60)
+            finally:
+                await other.close()
 
         await remote.set(key, b"warm", 60, b"version")
         proxy.lose_reply(SAVE[proxy.scheme], then=follow)

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from subprocesses import killed
 
 from quart_session.testing import gather
 
@@ -38,21 +41,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sessions.sqlite3"
 
 
-class Locker:
-    """Another process that has the file for itself until it is told to stop."""
-
-    def __init__(self, path: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LOCKER, path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "locked\n"
-
-    def stop(self) -> None:
-        self.process.communicate(timeout=10)
+@contextmanager
+def locked(path: Path) -> Iterator[Callable[[], object]]:
+    """Another process has the file for itself, until what is given is called."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with killed(process):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield partial(process.communicate, timeout=10)
 
 
 def visit(folder: str, harm: str, *paths: str) -> dict[str, object]:
@@ -72,13 +73,13 @@ def visit(folder: str, harm: str, *paths: str) -> dict[str, object]:
 class TestLocked:
     async def test_readers_are_served_and_writers_told_in_time(self, site, path):
         visitor = await site.new_visitor("ada")
-        locker = Locker(path)
-        site.waits.clear()
-        assert (await site.look(visitor))["name"] == "ada"
-        assert await site.status(visitor, "/plain") == 200
-        assert await site.status(visitor, "/count") == 500
-        site.in_time("locked")
-        locker.stop()
+        with locked(path) as unlock:
+            site.waits.clear()
+            assert (await site.look(visitor))["name"] == "ada"
+            assert await site.status(visitor, "/plain") == 200
+            assert await site.status(visitor, "/count") == 500
+            site.in_time("locked")
+            unlock()
         assert await site.status(visitor, "/count") == 200
         assert site.waits[0] < 1
         assert (await site.look(visitor))["count"] == 1
@@ -86,15 +87,15 @@ class TestLocked:
     async def test_a_crowd_of_writers_is_told_at_once(self, site, path):
         names = [f"visitor {n}" for n in range(64)]
         visitors = {name: await site.new_visitor(name) for name in names}
-        locker = Locker(path)
-        site.waits.clear()
 
         async def fails(name: str) -> None:
             assert await site.status(visitors[name], "/count") == 500
 
-        await gather(partial(fails, name) for name in names)
-        site.in_time("64 at once, locked")
-        locker.stop()
+        with locked(path) as unlock:
+            site.waits.clear()
+            await gather(partial(fails, name) for name in names)
+            site.in_time("64 at once, locked")
+            unlock()
         for name, visitor in visitors.items():
             assert await site.status(visitor, "/count") == 200
             seen = await site.look(visitor)
@@ -103,13 +104,13 @@ class TestLocked:
 
     async def test_a_short_lock_is_waited_for(self, site, path):
         visitor = await site.new_visitor("ada")
-        locker = Locker(path)
+        with locked(path) as unlock:
 
-        async def stop() -> None:
-            locker.stop()
+            async def meanwhile() -> None:
+                unlock()
 
-        site.meanwhile = stop
-        response = await site.do(visitor, lambda session: session.update(count=7))
+            site.meanwhile = meanwhile
+            response = await site.do(visitor, lambda session: session.update(count=7))
         assert response.status_code == 200
         assert (await site.look(visitor))["count"] == 7
 

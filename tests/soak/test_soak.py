@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from backends import BACKENDS, BETWEEN_PROCESSES, UNDER_LOAD
 from soaking import LIST, SHARED, Browser, make_app
+from subprocesses import killed
 
 from quart_session.testing import gather
 
@@ -53,8 +54,10 @@ async def create(config: dict[str, Any], how_many: int) -> list[str]:
         await browser.save(session)
         sids.append(session.sid)
 
-    await gather([one] * how_many)
-    await app.session_interface.close()
+    try:
+        await gather([one] * how_many)
+    finally:
+        await app.session_interface.close()
     return sids
 
 
@@ -68,26 +71,27 @@ def run(
     config: dict[str, Any], processes: int, sids: list[str], seconds: float
 ) -> list[dict[str, Any]]:
     """Let so many processes write the sessions at the same time; what each of them did."""
-    running = []
-    for number in range(processes):
-        order = {
-            "config": config,
-            "process": number,
-            "sids": sids,
-            "clients": CLIENTS // processes,
-            "operations": OPERATIONS // processes,
-            "seconds": seconds,
-        }
-        process = subprocess.Popen(
+    running = [
+        subprocess.Popen(
             [sys.executable, PROGRAM],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        running.append(process)
-        tell(process, json.dumps(order))
-    try:
+        for _ in range(processes)
+    ]
+    with killed(*running):
+        for number, process in enumerate(running):
+            order = {
+                "config": config,
+                "process": number,
+                "sids": sids,
+                "clients": CLIENTS // processes,
+                "operations": OPERATIONS // processes,
+                "seconds": seconds,
+            }
+            tell(process, json.dumps(order))
         for process in running:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -98,10 +102,7 @@ def run(
             output, _ = process.communicate(timeout=seconds + 60)
             assert process.returncode == 0
             reports.append(json.loads(output))
-        return reports
-    finally:
-        for process in running:
-            process.kill()
+    return reports
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def run(
     ids={1: "one session", SESSIONS: "many sessions"}.get,
 )
 @pytest.mark.parametrize("processes", [1, 4], ids=["one process", "4 processes"])
-async def test_no_update_is_lost(config, backend, processes, sessions):
+async def test_no_update_is_lost(config, backend, processes, sessions, closed_later):
     sids = await create(config, sessions)
     reports = run(config, processes, sids, SECONDS if backend in UNDER_LOAD else min(SECONDS, 5))
 
@@ -130,6 +131,7 @@ async def test_no_update_is_lost(config, backend, processes, sessions):
     assert [wrong for report in reports for wrong in report["wrong"]] == []
 
     app = make_app(config)
+    closed_later(app.session_interface)
 
     async def check(sid: str, counts: Counter[str]) -> None:
         found = await Browser(app, sid).open()
@@ -145,4 +147,3 @@ async def test_no_update_is_lost(config, backend, processes, sessions):
             assert (value["number"] - 1) % SHARED == int(key.removeprefix("shared "))
 
     await gather(partial(check, *pair) for pair in zip(sids, expected, strict=True))
-    await app.session_interface.close()

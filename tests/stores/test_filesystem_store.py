@@ -18,7 +18,7 @@ import anyio
 import pytest
 import subprocesses
 from clock import clock
-from subprocesses import AS_NOBODY, output
+from subprocesses import AS_NOBODY, killed, output
 
 from quart_session.errors import StoreError
 from quart_session.stores.base import ABSENT, digest
@@ -66,14 +66,10 @@ fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
 print("locked", flush=True)
 time.sleep(60)
 """
-    process = python(program, path.parent)
-    try:
+    with killed(python(program, path.parent)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
         yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 class TestFiles:
@@ -260,8 +256,7 @@ async def main():
     await gather((lambda n=n: work(n)) for n in range(5))
 anyio.run(main)
 """
-        for process in [python(program, folder) for _ in range(4)]:
-            output(process)
+        output(*[python(program, folder) for _ in range(4)])
         assert found(await store.get("counter")).data == b"%d" % (4 * 5 * 15)
 
     @not_on_windows
@@ -300,15 +295,14 @@ with store._folder.locked(Path(sys.argv[2])):
     print(os.getpid(), flush=True)
     time.sleep(60)
 """
-        process = python(program, folder, path.parent)
-        assert process.stdout is not None
-        child = int(process.stdout.readline())
-        try:
-            assert process.wait(10) == -signal.SIGKILL
-            assert await store.set("key", b"new", 60) == digest(b"new")
-        finally:
-            os.kill(child, signal.SIGKILL)
-            process.communicate()
+        with killed(python(program, folder, path.parent)) as process:
+            assert process.stdout is not None
+            child = int(process.stdout.readline())
+            try:
+                assert process.wait(10) == -signal.SIGKILL
+                assert await store.set("key", b"new", 60) == digest(b"new")
+            finally:
+                os.kill(child, signal.SIGKILL)
 
 
 @not_on_windows
@@ -317,20 +311,19 @@ class TestCrash:
         program = """
 async def main():
     store = FilesystemStore(sys.argv[1], timeout=10)
-    print("ready", flush=True)
     n = 0
     while True:
         n += 1
         await store.set("key", b"%05d" % n * 20_000, 60)
+        if n == 1:
+            print("ready", flush=True)
 anyio.run(main)
 """
         for _ in range(5):
-            process = python(program, folder)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            await anyio.sleep(0.1)
-            process.kill()
-            process.communicate()
+            with killed(python(program, folder)) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                await anyio.sleep(0.1)
             record = found(await store.get("key"))
             assert record.data == record.data[:5] * 20_000
             assert await store.set("key", b"next", 60, record.version) == digest(b"next")
@@ -361,8 +354,8 @@ anyio.run(main)
         ends = []
         for step in range(20):
             await store.set("key", old, 60)
-            process = python(program, folder, step)
-            text, _ = process.communicate(timeout=60)
+            with killed(python(program, folder, step)) as process:
+                text, _ = process.communicate(timeout=60)
             assert process.returncode in (0, -signal.SIGKILL), text
             data = found(await store.get("key")).data
             ends.append((process.returncode, data == new, len(files(folder)) - 1))

@@ -17,6 +17,7 @@ import anyio
 import emcache
 import pytest
 from clock import clock
+from closing import Closer
 from quart import Quart
 from servers import MemcachedServer
 from servers import memcached_server as run_memcached_server
@@ -95,11 +96,9 @@ class TestWhatLiesThere:
     async def test_a_value_without_a_life_or_with_flags_is_a_record(
         self, store: MemcachedStore, memcached_server: MemcachedServer, key: str
     ) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", memcached_server.port)
-        writer.write(b"set %b 4 0 4\r\ndata\r\n" % key.encode())
-        assert await reader.readline() == b"STORED\r\n"
-        writer.close()
-        await writer.wait_closed()
+        async with raw(memcached_server) as ask:
+            request = b"set %b 4 0 4\r\ndata\r\n" % key.encode()
+            assert await ask(request) == [b"STORED\r\n"]
         assert await store.get(key) == Record(b"data", digest(b"data"), None)
 
     @pytest.mark.parametrize("text", ["session:1f0c", "k" * 250, "žluť:1"], ids=len)
@@ -228,7 +227,7 @@ class TestRestart:
             yield store
             await store.close()
         else:
-            async with emcache_client(server) as client:
+            async with emcache_client(server.port) as client:
                 yield MemcachedStore(client=client, timeout=5)
 
     @pytest.mark.parametrize("operation", ["set", "delete"])
@@ -269,16 +268,15 @@ class TestRestart:
         assert await store.get(key) is None
 
     async def test_the_first_call_after_it_finds_out(
-        self, server: MemcachedServer, key: str
+        self, server: MemcachedServer, key: str, closed_later: Closer
     ) -> None:
         """Every connection that the store has is broken, and none looks so."""
-        store = MemcachedStore(server.url, timeout=5)
+        store = closed_later(MemcachedStore(server.url, timeout=5))
         for call in calls(store, key):
             await gather([partial(store.get, key)] * 20)
             server.stop(kill=True)
             server.start()
             await call()
-        await store.close()
 
 
 async def restarted(store: MemcachedStore, key: str) -> None:
@@ -301,14 +299,16 @@ async def raw(server: MemcachedServer) -> AsyncIterator[Callable[..., Awaitable[
         writer.write(request)
         return [await reader.readline() for _ in range(lines)]
 
-    yield ask
-    writer.close()
-    await writer.wait_closed()
+    try:
+        yield ask
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 @asynccontextmanager
-async def emcache_client(server: MemcachedServer, **options: Any) -> AsyncIterator[emcache.Client]:
-    address = emcache.MemcachedHostAddress("127.0.0.1", server.port)
+async def emcache_client(port: int, **options: Any) -> AsyncIterator[emcache.Client]:
+    address = emcache.MemcachedHostAddress("127.0.0.1", port)
     client = await emcache.create_client([address], **options)
     try:
         yield client
@@ -320,11 +320,11 @@ async def emcache_client(server: MemcachedServer, **options: Any) -> AsyncIterat
 class TestLimits:
     @pytest.mark.parametrize("options", [[], ["-I512k"], ["-I4m"]], ids=str)
     async def test_what_is_too_large_is_not_sent_and_the_old_record_stays(
-        self, options: list[str], key: str
+        self, options: list[str], key: str, closed_later: Closer
     ) -> None:
         limit = {"-I512k": 2**19, "-I4m": 2**22}.get("".join(options[:1]), 2**20)
         with run_memcached_server("-m", "256", *options) as server:
-            store = MemcachedStore(server.url, timeout=5)
+            store = closed_later(MemcachedStore(server.url, timeout=5))
             largest = b"x" * (limit - len(key) - 64)
             version = written(await store.set(key, largest, 60))
             assert found(await store.get(key)).data == largest
@@ -332,34 +332,33 @@ class TestLimits:
                 with pytest.raises(SessionTooLarge, match=f"at most {limit:,}"):
                     await store.set(key, largest + b"x", 60, *([expected] if expected else []))
             assert found(await store.get(key)).data == largest
-            await store.close()
 
-    async def test_a_server_without_room_is_an_error(self, key: str) -> None:
+    async def test_a_server_without_room_is_an_error(self, key: str, closed_later: Closer) -> None:
         with run_memcached_server("-m", "8", "-M") as server:
-            store = MemcachedStore(server.url, timeout=5)
+            store = closed_later(MemcachedStore(server.url, timeout=5))
             with pytest.raises(StoreError, match="SERVER_ERROR out of memory"):
                 for n in range(100):
                     await store.set(f"{key}:{n}", b"x" * 500_000, 60)
-            await store.close()
 
-    async def test_a_server_that_counts_no_writes_is_an_error(self, key: str) -> None:
+    async def test_a_server_that_counts_no_writes_is_an_error(
+        self, key: str, closed_later: Closer
+    ) -> None:
         """Its option -C; nothing would keep two requests from overwriting each other."""
         with run_memcached_server("-C") as server:
-            store = MemcachedStore(server.url, timeout=5)
+            store = closed_later(MemcachedStore(server.url, timeout=5))
             await store.set(key, b"1", 60)
             version = found(await store.get(key)).version
             with pytest.raises(StoreError, match="-C"):
                 await store.set(key, b"2", 60, version)
             assert found(await store.get(key)).data == b"1"
-            await store.close()
 
 
 class TestClients:
     @pytest.mark.parametrize("kind", [aiomcache.Client, aiomcache.FlagClient])
     async def test_aiomcache_of_the_user_is_used_and_never_closed(
-        self, memcached_server: MemcachedServer, key: str, kind: Any
+        self, memcached_server: MemcachedServer, key: str, kind: Any, closed_later: Closer
     ) -> None:
-        client = kind("127.0.0.1", memcached_server.port, pool_size=1)
+        client = closed_later(kind("127.0.0.1", memcached_server.port, pool_size=1))
         store = MemcachedStore(client=client, timeout=5)
         assert store.backend is client
         await store.set(key, b"data", 60)
@@ -367,13 +366,11 @@ class TestClients:
         await store.close()
         assert (await client.stats())[b"total_connections"] == connections
         assert await client.get(key.encode()) == b"data"
-        await client.close()
-        await asyncio.sleep(0)
 
     async def test_a_reply_that_the_users_cancelled_command_left_is_not_taken_for_ours(
-        self, memcached_server: MemcachedServer, key: str
+        self, memcached_server: MemcachedServer, key: str, closed_later: Closer
     ) -> None:
-        client = aiomcache.Client("127.0.0.1", memcached_server.port, pool_size=1)
+        client = closed_later(aiomcache.Client("127.0.0.1", memcached_server.port, pool_size=1))
         store = MemcachedStore(client=client, timeout=5)
         for n in range(10):
             await store.set(key, b"%d" % n, 60)
@@ -389,13 +386,11 @@ class TestClients:
             answer = await store.set(key, b"ours", 60, version)
             assert isinstance(answer, Conflict)
             assert found(answer.record).data == b"theirs"
-        await client.close()
-        await asyncio.sleep(0)
 
     async def test_emcache_of_the_user_is_used_and_never_closed(
         self, memcached_server: MemcachedServer, key: str
     ) -> None:
-        async with emcache_client(memcached_server) as client:
+        async with emcache_client(memcached_server.port) as client:
             store = MemcachedStore(client=client, timeout=5)
             assert store.backend is client
             await store.set(key, b"data", 60)
@@ -408,7 +403,7 @@ class TestClients:
     async def test_emcache_must_not_batch_its_reads(
         self, memcached_server: MemcachedServer
     ) -> None:
-        async with emcache_client(memcached_server, autobatching=True) as client:
+        async with emcache_client(memcached_server.port, autobatching=True) as client:
             with pytest.raises(ConfigError, match="autobatching"):
                 MemcachedStore(client=client)
 
@@ -419,10 +414,12 @@ class TestClients:
         store = MemcachedStore(client=client, timeout=5)
         with asyncio.Runner() as first, asyncio.Runner() as second:
             first.run(store.set(key, b"data", 60))
-            with pytest.raises(StoreError, match="another event loop"):
-                second.run(store.get(key))
-            first.run(client.close())
-            first.run(asyncio.sleep(0))
+            try:
+                with pytest.raises(StoreError, match="another event loop"):
+                    second.run(store.get(key))
+            finally:
+                first.run(client.close())
+                first.run(asyncio.sleep(0))
 
     def test_so_is_one_that_the_application_used_in_another_loop(
         self, memcached_server: MemcachedServer, key: str
@@ -431,10 +428,12 @@ class TestClients:
         store = MemcachedStore(client=client)
         with asyncio.Runner() as first, asyncio.Runner() as second:
             first.run(client.get(key.encode()))
-            with pytest.raises(StoreError, match="another event loop"):
-                second.run(store.get(key))
-            first.run(client.close())
-            first.run(asyncio.sleep(0))
+            try:
+                with pytest.raises(StoreError, match="another event loop"):
+                    second.run(store.get(key))
+            finally:
+                first.run(client.close())
+                first.run(asyncio.sleep(0))
 
     @pytest.mark.parametrize("client", [object(), "localhost"], ids=repr)
     def test_another_kind_of_client_is_refused(self, client: object) -> None:
@@ -514,9 +513,9 @@ class TestClients:
         anyio.run(main, backend="trio")
 
     async def test_many_callers_share_a_connection_in_their_order(
-        self, memcached_server: MemcachedServer, key: str
+        self, memcached_server: MemcachedServer, key: str, closed_later: Closer
     ) -> None:
-        store = MemcachedStore(memcached_server.url + "?max_connections=1", timeout=5)
+        store = closed_later(MemcachedStore(memcached_server.url + "?max_connections=1", timeout=5))
         rounds = dict.fromkeys(range(50), 0)
         spread = 0
 
@@ -529,7 +528,6 @@ class TestClients:
 
         await gather(partial(use, n) for n in rounds)
         assert spread <= 1
-        await store.close()
 
 
 class TestInterface:
@@ -640,9 +638,9 @@ class TestOldServers:
 
 class TestOutages:
     async def test_a_stopped_server_is_an_error_and_its_return_is_seen(
-        self, server: MemcachedServer, key: str
+        self, server: MemcachedServer, key: str, closed_later: Closer
     ) -> None:
-        store = MemcachedStore(server.url, timeout=0.5)
+        store = closed_later(MemcachedStore(server.url, timeout=0.5))
         for call in calls(store, key):
             await call()
         server.stop(kill=True)
@@ -654,14 +652,17 @@ class TestOutages:
         server.start()
         for call in calls(store, key):
             await call()
-        await store.close()
 
     @pytest.mark.parametrize("given", [False, True], ids=["by URL", "client of the user"])
     async def test_a_silent_server_is_an_error_in_time_and_answers_stay_in_place(
-        self, server: MemcachedServer, key: str, given: bool
+        self, server: MemcachedServer, key: str, given: bool, closed_later: Closer
     ) -> None:
         client = aiomcache.Client("127.0.0.1", server.port, pool_size=2) if given else None
-        store = MemcachedStore(server.url + "?max_connections=2", client=client, timeout=0.5)
+        if client is not None:
+            closed_later(client)
+        store = closed_later(
+            MemcachedStore(server.url + "?max_connections=2", client=client, timeout=0.5)
+        )
         await gather(partial(store.set, f"{key}:{n}", b"%d" % n, 60) for n in range(20))
         server.freeze()
 
@@ -678,15 +679,11 @@ class TestOutages:
                 record = await store.get(f"{key}:{n}")
                 assert record is not None
                 assert record.data == b"%d" % n
-        await store.close()
-        if client is not None:
-            await client.close()
-            await asyncio.sleep(0)
 
     async def test_emcache_on_a_silent_server_is_an_error_in_time(
         self, server: MemcachedServer, key: str
     ) -> None:
-        async with emcache_client(server, timeout=None, max_connections=1) as client:
+        async with emcache_client(server.port, timeout=None, max_connections=1) as client:
             store = MemcachedStore(client=client, timeout=0.3)
             await store.set(key, b"data", 60)
             server.freeze()
@@ -702,7 +699,7 @@ class TestOutages:
     @pytest.mark.parametrize("given", [False, True], ids=["by URL", "client of the user"])
     @pytest.mark.parametrize("passing", [b"", b"STOR", b"VA 4 k"], ids=["nothing", "set", "get"])
     async def test_a_connection_closed_in_the_middle_of_a_reply_is_an_error(
-        self, key: str, passing: bytes, given: bool
+        self, key: str, passing: bytes, given: bool, closed_later: Closer
     ) -> None:
         """aiomcache's own commands would read on without end, and nothing else would run."""
         broken = 0
@@ -717,15 +714,18 @@ class TestOutages:
         async with peculiar_server(handle) as url:
             port = int(url.rpartition(":")[2])
             client = aiomcache.Client("127.0.0.1", port, pool_size=1) if given else None
-            store = MemcachedStore(url, client=client, timeout=5)
+            if client is not None:
+                closed_later(client)
+            store = closed_later(MemcachedStore(url, client=client, timeout=5))
             for call in calls(store, key):
                 broken = 0
                 with pytest.raises(StoreError, match="IncompleteReadError"):
                     await call()
                 assert broken == 2
-            await store.close()
 
-    async def test_connections_that_a_firewall_forgot_are_made_again(self, key: str) -> None:
+    async def test_connections_that_a_firewall_forgot_are_made_again(
+        self, key: str, closed_later: Closer
+    ) -> None:
         """Each looks well until something is sent."""
         generation = 0
 
@@ -738,12 +738,11 @@ class TestOutages:
                 writer.write(answers.get(line.strip(), b"EN\r\n"))
 
         async with listening(serve) as url:
-            store = MemcachedStore(url, timeout=5)
+            store = closed_later(MemcachedStore(url, timeout=5))
             for _ in range(3):
                 await gather([partial(store.get, key)] * 20)
                 generation += 1
                 assert await store.get(key) is None
-            await store.close()
 
     @pytest.mark.parametrize(
         "answer",
@@ -757,7 +756,7 @@ class TestOutages:
         ids=["nonsense", "another key", "too long", "no number", "endless"],
     )
     async def test_an_answer_that_is_none_to_the_question_is_an_error_that_does_not_show_it(
-        self, key: str, answer: bytes
+        self, key: str, answer: bytes, closed_later: Closer
     ) -> None:
         def handle(line: bytes) -> bytes:
             if line.startswith((b"stats", b"mn")):
@@ -765,35 +764,34 @@ class TestOutages:
             return answer % key.encode() if b"%b" in answer else answer
 
         async with peculiar_server(handle) as url:
-            store = MemcachedStore(url, timeout=5)
+            store = closed_later(MemcachedStore(url, timeout=5))
             for _ in range(2):
                 with pytest.raises(StoreError) as error:
                     await store.get(key)
                 assert "secret" not in f"{error.value} {error.value.__cause__}"
                 assert key not in f"{error.value} {error.value.__cause__}"
-            await store.close()
 
-    async def test_a_refusal_shows_neither_key_nor_data(self, key: str) -> None:
+    async def test_a_refusal_shows_neither_key_nor_data(
+        self, key: str, closed_later: Closer
+    ) -> None:
         def handle(line: bytes) -> bytes:
             return b"SERVER_ERROR busy\r\n"
 
         async with peculiar_server(handle) as url:
-            store = MemcachedStore(url, timeout=5)
+            store = closed_later(MemcachedStore(url, timeout=5))
             for call in calls(store, key):
                 with pytest.raises(StoreError, match="SERVER_ERROR busy") as error:
                     await call()
                 shown = f"{error.value} {error.value.__cause__}"
                 assert key not in shown
                 assert "private" not in shown
-            await store.close()
-            store = MemcachedStore(client=await emcache_of(url))
-            for call in calls(store, key)[1:3]:
-                with pytest.raises(StoreError, match="SERVER_ERROR busy"):
-                    await call()
-            client: Any = store.backend
-            await client.close()
+            async with emcache_client(int(url.rpartition(":")[2])) as client:
+                store = MemcachedStore(client=client)
+                for call in calls(store, key)[1:3]:
+                    with pytest.raises(StoreError, match="SERVER_ERROR busy"):
+                        await call()
 
-    async def test_what_is_not_stored_is_an_error(self, key: str) -> None:
+    async def test_what_is_not_stored_is_an_error(self, key: str, closed_later: Closer) -> None:
         """A proxy says so when it cannot reach the server."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -804,26 +802,21 @@ class TestOutages:
                 writer.write(answers.get(line.strip(), b"NOT_STORED\r\n"))
 
         async with listening(serve) as url:
-            store = MemcachedStore(url, timeout=5)
+            store = closed_later(MemcachedStore(url, timeout=5))
             with pytest.raises(StoreError, match="did not store"):
                 await store.set(key, b"data", 60)
-            await store.close()
 
-    async def test_a_user_must_be_known_to_the_server(self, tmp_path: Path, key: str) -> None:
+    async def test_a_user_must_be_known_to_the_server(
+        self, tmp_path: Path, key: str, closed_later: Closer
+    ) -> None:
         """TLS and passwords are emcache's; without one, the server's refusal is an error."""
         users = tmp_path / "users"
         users.write_text("ada:s3cret\n")
         with run_memcached_server("-Y", str(users)) as server:
-            store = MemcachedStore(server.url, timeout=5)
+            store = closed_later(MemcachedStore(server.url, timeout=5))
             with pytest.raises(StoreError, match="unauthenticated"):
                 await store.get(key)
-            await store.close()
-            async with emcache_client(server, username="ada", password="s3cret") as client:
-                store = MemcachedStore(client=client, timeout=5)
+            async with emcache_client(server.port, username="ada", password="s3cret") as client:
+                store = closed_later(MemcachedStore(client=client, timeout=5))
                 await store.set(key, b"data", 60)
                 assert found(await store.get(key)).data == b"data"
-
-
-async def emcache_of(url: str) -> emcache.Client:
-    address = emcache.MemcachedHostAddress("127.0.0.1", int(url.rpartition(":")[2]))
-    return await emcache.create_client([address], timeout=1)

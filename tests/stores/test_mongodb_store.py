@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import anyio
 import pytest
 from bson import Binary, Decimal128, ObjectId
+from closing import Closer
 from mongodb_server import MongoDBServer
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure
@@ -329,25 +330,29 @@ def test_decimals_are_mongodbs_and_come_back() -> None:
 
 
 async def test_the_interface_is_made_by_hand_as_in_version_3(
-    mongodb_server: MongoDBServer, client: AsyncMongoClient[dict[str, Any]], key: str
+    mongodb_server: MongoDBServer,
+    client: AsyncMongoClient[dict[str, Any]],
+    key: str,
+    closed_later: Closer,
 ) -> None:
-    interface = MongoDBSessionInterface(
-        mongodb_server.uri,
-        "by_hand",
-        client_kwargs={"appname": "shop"},
-        set_callback=lambda document: document.update(seen=True),
-        key_prefix="session:",
+    interface = closed_later(
+        MongoDBSessionInterface(
+            mongodb_server.uri,
+            "by_hand",
+            client_kwargs={"appname": "shop"},
+            set_callback=lambda document: document.update(seen=True),
+            key_prefix="session:",
+        )
     )
     await interface.set(key, "{}", expiry=60)
     document = await client.shop.by_hand.find_one({"_id": key})
     assert document is not None
     assert document["seen"] is True
-    await interface.close()
 
 
 class TestCallback:
     async def test_it_sees_the_document_and_may_add_to_it(
-        self, mongodb_server: MongoDBServer, sessions: Any, key: str
+        self, mongodb_server: MongoDBServer, sessions: Any, key: str, closed_later: Closer
     ) -> None:
         def callback(document: dict[str, Any]) -> None:
             assert document == {"data": {"user": "ada"}}
@@ -355,40 +360,43 @@ class TestCallback:
             document["data"]["seen"] = True
             document.update(_id="other", bytes=b"other", version="other", expires=None)
 
-        store = MongoDBStore(mongodb_server.uri, set_callback=callback, timeout=5)
+        store = closed_later(MongoDBStore(mongodb_server.uri, set_callback=callback, timeout=5))
         version = written(await store.set(key, b'{"user":"ada"}', 60))
         written(await store.set(key, b'{"user":"ada"}', 60, version))
         document = await sessions.find_one({"_id": key})
         assert document["user_id"] == "ada"
         assert document["data"] == {"user": "ada", "seen": True}
         assert found(await store.get(key)).data == b'{"user":"ada"}'
-        await store.close()
 
     async def test_what_it_adds_must_be_for_mongodb(
-        self, mongodb_server: MongoDBServer, key: str
+        self, mongodb_server: MongoDBServer, key: str, closed_later: Closer
     ) -> None:
-        store = MongoDBStore(
-            mongodb_server.uri,
-            set_callback=lambda document: document.update(secret={"private"}),
-            timeout=5,
+        store = closed_later(
+            MongoDBStore(
+                mongodb_server.uri,
+                set_callback=lambda document: document.update(secret={"private"}),
+                timeout=5,
+            )
         )
         with pytest.raises(StoreError, match="InvalidDocument") as error:
             await store.set(key, b"{}", 60)
         assert "private" not in str(error.value)
-        await store.close()
 
 
 class TestClients:
     async def test_the_uri_names_the_database(
-        self, mongodb_server: MongoDBServer, client: AsyncMongoClient[dict[str, Any]], key: str
+        self,
+        mongodb_server: MongoDBServer,
+        client: AsyncMongoClient[dict[str, Any]],
+        key: str,
+        closed_later: Closer,
     ) -> None:
         for uri, database in [
             (mongodb_server.uri, "shop"),
             (mongodb_server.uri.removesuffix("shop"), "quart_session"),
         ]:
-            store = MongoDBStore(uri, collection="visitors")
+            store = closed_later(MongoDBStore(uri, collection="visitors"))
             await store.set(key, b"data", 60)
-            await store.close()
             assert await client[database].visitors.find_one({"_id": key}) is not None
 
     @pytest.mark.parametrize(
@@ -427,9 +435,11 @@ class TestClients:
                 await store.get(key)
 
         with asyncio.Runner() as runner:
-            runner.run(first())
-            asyncio.run(second())
-            runner.run(client.close())
+            try:
+                runner.run(first())
+                asyncio.run(second())
+            finally:
+                runner.run(client.close())
 
     async def test_a_caller_who_leaves_while_it_connects_leaves_nothing_open(
         self, mongodb_server: MongoDBServer, key: str

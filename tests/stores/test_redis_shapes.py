@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 import trustme
+from closing import Closer
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
@@ -57,22 +58,23 @@ class TestSentinel(StoreContract):
     ids=["unknown service", "wrong password", "wrong password for sentinels"],
 )
 async def test_what_sentinels_refuse_is_a_clear_error_without_secrets(
-    redis_behind_sentinels: Watched, old: str, new: str, shown: str
+    redis_behind_sentinels: Watched, old: str, new: str, shown: str, closed_later: Closer
 ) -> None:
-    store = RedisStore(redis_behind_sentinels.url.replace(old, new, 1), timeout=0.5)
+    store = closed_later(RedisStore(redis_behind_sentinels.url.replace(old, new, 1), timeout=0.5))
     with pytest.raises(StoreError, match=shown) as error:
         await store.get("key")
     assert "s3cret" not in f"{error.value} {error.value.__cause__}"
     assert "Connection(" not in str(error.value)
     assert error.value.__suppress_context__
-    await store.close()
 
 
 async def test_no_sentinel_is_forgotten_when_many_ask_at_once(
-    redis_behind_sentinels: Watched,
+    redis_behind_sentinels: Watched, closed_later: Closer
 ) -> None:
     dead = f"127.0.0.1:{free_port()},127.0.0.1:{free_port()},"
-    store = RedisStore(redis_behind_sentinels.url.replace("//", f"//{dead}"), timeout=SLOW)
+    store = closed_later(
+        RedisStore(redis_behind_sentinels.url.replace("//", f"//{dead}"), timeout=SLOW)
+    )
     pool = store.backend.connection_pool
     sentinels = pool.sentinel_manager.sentinels
     before = set(sentinels)
@@ -81,7 +83,6 @@ async def test_no_sentinel_is_forgotten_when_many_ask_at_once(
         await pool.disconnect()
     assert len(sentinels) == len(before)
     assert set(sentinels) == before
-    await store.close()
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +150,11 @@ class TestTLSUnderTrio(StoreContract):
         ids=["another host's", "an unknown CA's"],
     )
     async def test_a_wrong_certificate_is_an_error(
-        self, secured: Secured, options: dict[str, Any]
+        self, secured: Secured, options: dict[str, Any], closed_later: Closer
     ) -> None:
-        store = RedisTrioStore(secured.url(**options), timeout=SLOW)
+        store = closed_later(RedisTrioStore(secured.url(**options), timeout=SLOW))
         with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
             await store.get("key")
-        await store.close()
 
 
 class TestWrongCertificate:
@@ -169,17 +169,16 @@ class TestWrongCertificate:
         ids=["another host's", "an unknown CA's", "of a cluster", "no TLS"],
     )
     async def test_nothing_is_sent_to_a_server_that_may_be_another(
-        self, secured: Secured, scheme: str, options: dict[str, Any]
+        self, secured: Secured, scheme: str, options: dict[str, Any], closed_later: Closer
     ) -> None:
         url = secured.url(scheme, **options)
         if scheme == "redis":
             url = url.partition("?")[0]
-        store = RedisStore(url, timeout=0.5)
+        store = closed_later(RedisStore(url, timeout=0.5))
         with pytest.raises(StoreError) as error:
             await store.set("key", b"data", 60)
         if scheme != "redis":
             assert "CERTIFICATE_VERIFY_FAILED" in str(error.value)
-        await store.close()
 
 
 USER = "sessions:p%40ss"  # a password may hold what a URL has a meaning for
@@ -240,14 +239,17 @@ class TestRights:
                 await admin.execute_command("ACL", "SETUSER", "sessions", right)
         assert f"the user needs {RIGHTS}" in str(error.value)
 
-    async def test_a_cluster_wants_a_few_more(self, redis_cluster: Cluster) -> None:
+    async def test_a_cluster_wants_a_few_more(
+        self, redis_cluster: Cluster, closed_later: Closer
+    ) -> None:
         rule = f"sessions on >p@ss ~s:* {RIGHTS_IN_CLUSTER}".split()
         for admin in redis_cluster.admins:
             admin.execute_command("ACL", "SETUSER", *rule)
-        store = RedisStore(redis_cluster.url.replace("//", f"//{USER}@"), timeout=SLOW)
+        store = closed_later(
+            RedisStore(redis_cluster.url.replace("//", f"//{USER}@"), timeout=SLOW)
+        )
         for _ in range(10):
             await use(store, f"s:{uuid4().hex}")
-        await store.close()
         for admin in redis_cluster.admins:
             admin.execute_command("ACL", "DELUSER", "sessions")
 

@@ -14,6 +14,7 @@ import anyio
 import pytest
 import redis
 from clock import clock
+from closing import Closer
 from redis.asyncio import Redis, RedisCluster
 from servers import RedisServer
 from servers import redis_server as run_redis_server
@@ -206,9 +207,11 @@ class TestClients:
         store = RedisStore(client=client)
         with asyncio.Runner() as first, asyncio.Runner() as second:
             first.run(store.set(key, b"data", 60))
-            with pytest.raises(StoreError, match="another event loop"):
-                second.run(store.get(key))
-            first.run(client.aclose())
+            try:
+                with pytest.raises(StoreError, match="another event loop"):
+                    second.run(store.get(key))
+            finally:
+                first.run(client.aclose())
 
     def test_a_client_that_is_not_asynchronous_is_refused(self) -> None:
         with redis.Redis() as client, pytest.raises(ConfigError) as error:
@@ -303,9 +306,9 @@ class TestClients:
         anyio.run(main, backend="trio")
 
     async def test_many_callers_share_few_connections_in_their_order(
-        self, redis_server: RedisServer, key: str
+        self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = RedisStore(redis_server.url + "?max_connections=2", timeout=5)
+        store = closed_later(RedisStore(redis_server.url + "?max_connections=2", timeout=5))
         rounds = dict.fromkeys(range(50), 0)
         spread = 0
 
@@ -319,14 +322,13 @@ class TestClients:
 
         await gather(partial(use, n) for n in rounds)
         assert spread <= 3
-        await store.close()
 
 
 class TestOutages:
     async def test_a_stopped_server_is_an_error_and_its_return_is_seen(
-        self, server: RedisServer, key: str
+        self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = RedisStore(server.url, timeout=0.5)
+        store = closed_later(RedisStore(server.url, timeout=0.5))
         for call in calls(store, key):
             await call()
         server.stop(kill=True)
@@ -338,12 +340,11 @@ class TestOutages:
         server.start()
         for call in calls(store, key):
             await call()
-        await store.close()
 
     async def test_a_silent_server_is_an_error_in_time_and_answers_stay_in_place(
-        self, server: RedisServer, key: str
+        self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = RedisStore(server.url + "?max_connections=2", timeout=0.5)
+        store = closed_later(RedisStore(server.url + "?max_connections=2", timeout=0.5))
         await gather(partial(store.set, f"{key}:{n}", b"%d" % n, 60) for n in range(20))
         server.freeze()
 
@@ -360,62 +361,64 @@ class TestOutages:
                 record = await store.get(f"{key}:{n}")
                 assert record is not None
                 assert record.data == b"%d" % n
-        await store.close()
 
     async def test_connections_that_the_server_closed_are_made_again(
-        self, server: RedisServer, key: str
+        self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = RedisStore(server.url)
+        store = closed_later(RedisStore(server.url))
         async with Redis.from_url(server.url) as admin:
             for n in range(len(calls(store, key))):
                 await gather([partial(store.get, key)] * 5)
                 await admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
                 await calls(store, key)[n]()
-        await store.close()
 
-    async def test_a_restarted_server_is_not_noticed(self, server: RedisServer, key: str) -> None:
-        store = RedisStore(server.url)
+    async def test_a_restarted_server_is_not_noticed(
+        self, server: RedisServer, key: str, closed_later: Closer
+    ) -> None:
+        store = closed_later(RedisStore(server.url))
         for call in calls(store, key):
             await call()
             server.stop()
             server.start()
             await anyio.sleep(0.05)  # the event loop hears of the closed connections
             await call()
-        await store.close()
 
-    async def test_an_address_that_swallows_everything_is_an_error_in_time(self) -> None:
+    async def test_an_address_that_swallows_everything_is_an_error_in_time(
+        self, closed_later: Closer
+    ) -> None:
         async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
             writer.close()
 
         async with await asyncio.start_server(swallow, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
-            store = RedisStore(f"redis://user:s3cret@127.0.0.1:{port}", timeout=0.3)
+            store = closed_later(RedisStore(f"redis://user:s3cret@127.0.0.1:{port}", timeout=0.3))
             started = clock()
             with pytest.raises(StoreError) as error:
                 await store.get("secret")
             assert clock() - started < 1.4
             assert "s3cret" not in str(error.value)
-            await store.close()
 
-    async def test_a_wrong_password_is_an_error_that_does_not_show_it(self, tmp_path: Path) -> None:
+    async def test_a_wrong_password_is_an_error_that_does_not_show_it(
+        self, tmp_path: Path, closed_later: Closer
+    ) -> None:
         with run_redis_server(tmp_path, "--requirepass", "right") as server:
             url = server.url.replace("//", "//:wr0ng@")
-            store = RedisStore(url)
+            store = closed_later(RedisStore(url))
             with pytest.raises(StoreError) as error:
                 await store.get("secret")
             assert "AuthenticationError" in str(error.value)
             assert "wr0ng" not in str(error.value)
-            await store.close()
-            store = RedisStore(server.url.replace("//", "//:right@"))
+            store = closed_later(RedisStore(server.url.replace("//", "//:right@")))
             assert await store.get("secret") is None
-            await store.close()
 
-    async def test_a_refusal_shows_neither_key_nor_data(self, tmp_path: Path) -> None:
+    async def test_a_refusal_shows_neither_key_nor_data(
+        self, tmp_path: Path, closed_later: Closer
+    ) -> None:
         forbidden = ("EVAL", "EVALSHA", "SET", "PEXPIRE", "DEL")
         options = [part for name in forbidden for part in ("--rename-command", name, "")]
         with run_redis_server(tmp_path, *options) as server:
-            store = RedisStore(server.url)
+            store = closed_later(RedisStore(server.url))
             for call in calls(store, "secret"):
                 with pytest.raises(StoreError) as error:
                     await call()
@@ -423,11 +426,12 @@ class TestOutages:
                 shown = f"{error.value} {error.value.__cause__}"
                 assert "secret" not in shown
                 assert "private" not in shown
-            await store.close()
 
-    async def test_a_full_server_keeps_the_old_record(self, tmp_path: Path, key: str) -> None:
+    async def test_a_full_server_keeps_the_old_record(
+        self, tmp_path: Path, key: str, closed_later: Closer
+    ) -> None:
         with run_redis_server(tmp_path, "--maxmemory-policy", "noeviction") as server:
-            store = RedisStore(server.url)
+            store = closed_later(RedisStore(server.url))
             await store.set(key, b"old", 60)
             async with Redis.from_url(server.url) as admin:
                 await admin.config_set("maxmemory", "1")
@@ -440,13 +444,12 @@ class TestOutages:
             async with Redis.from_url(server.url) as admin:
                 await admin.config_set("maxmemory", "0")
                 assert await admin.get(key) == b"old"
-            await store.close()
 
     async def test_a_master_that_became_a_replica_is_left_for_another(
-        self, server: RedisServer, redis_server: RedisServer, key: str
+        self, server: RedisServer, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         """Its name may belong to another server now, as with the services that cloud hosts sell."""
-        store = RedisStore(server.url)
+        store = closed_later(RedisStore(server.url))
         for call in calls(store, key):
             await call()
         async with Redis.from_url(server.url) as admin:
@@ -459,12 +462,11 @@ class TestOutages:
             await admin.execute_command("REPLICAOF", "NO", "ONE")
         for call in calls(store, key):
             await call()
-        await store.close()
 
     async def test_a_master_that_lacks_replicas_is_waited_for(
-        self, server: RedisServer, key: str
+        self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = RedisStore(server.url, timeout=0.5)
+        store = closed_later(RedisStore(server.url, timeout=0.5))
         async with Redis.from_url(server.url) as admin:
             await store.set(key, b"old", 60)
             await admin.config_set("min-replicas-to-write", 1)
@@ -485,14 +487,12 @@ class TestOutages:
                 await anyio.sleep(0.1)
                 await admin.config_set("min-replicas-to-write", 0)
 
-            patient = RedisStore(server.url, timeout=10)
+            patient = closed_later(RedisStore(server.url, timeout=10))
             await admin.config_set("min-replicas-to-write", 1)
             await gather([lower, partial(patient.set, key, b"new", 60, digest(b"old"))])
         record = await patient.get(key)
         assert record is not None
         assert record.data == b"new"
-        await patient.close()
-        await store.close()
 
 
 class TestBatches:
@@ -579,10 +579,10 @@ class TestBatches:
 
 class TestClientsThatOthersUse:
     async def test_a_connection_that_others_have_is_waited_for(
-        self, redis_server: RedisServer, key: str
+        self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         async with Redis.from_url(redis_server.url, max_connections=1) as client:
-            store = RedisStore(client=client)
+            store = closed_later(RedisStore(client=client))
             taken = asyncio.create_task(client.blpop([key + ":list"], timeout=5))
             await anyio.sleep(0.05)
             waiting = asyncio.create_task(store.set(key, b"data", 60))
@@ -592,13 +592,12 @@ class TestClientsThatOthersUse:
                 await other.rpush(key + ":list", "go")
             await taken
             assert await waiting == digest(b"data")
-            await store.close()
 
     async def test_one_that_is_never_given_back_is_an_error_in_time(
-        self, redis_server: RedisServer, key: str
+        self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         async with Redis.from_url(redis_server.url, max_connections=1) as client:
-            store = RedisStore(client=client, timeout=0.3)
+            store = closed_later(RedisStore(client=client, timeout=0.3))
             taken = asyncio.create_task(client.blpop([key + ":list"], timeout=5))
             await anyio.sleep(0.05)
             started = clock()
@@ -607,4 +606,3 @@ class TestClientsThatOthersUse:
             assert clock() - started < 1.2
             taken.cancel()
             await asyncio.wait([taken])
-            await store.close()

@@ -17,6 +17,7 @@ import pytest
 import redis
 import trio
 from clock import clock
+from closing import Closer
 from coredis.connection import TCPLocation
 from coredis.exceptions import SentinelError
 from redis.asyncio import Redis as AsyncioRedis
@@ -171,15 +172,16 @@ class TestClient:
             at += 1
         assert at
 
-    async def test_a_silent_server_is_a_time_out(self, server: RedisServer) -> None:
-        client = RedisTrio(port=server.port, timeout=0.2)
+    async def test_a_silent_server_is_a_time_out(
+        self, server: RedisServer, closed_later: Closer
+    ) -> None:
+        client = closed_later(RedisTrio(port=server.port, timeout=0.2))
         await client.set("key", 1)
         server.freeze()
         with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
             await client.get("key")
         server.thaw()
         assert await client.get("key") == b"1"
-        await client.close()
 
 
 class TestEventLoop:
@@ -342,14 +344,14 @@ class TestClientsOfTheUser:
             await store.get(key)
 
     async def test_a_client_behind_sentinels_loses_no_place_while_they_name_no_server(
-        self, key: str
+        self, key: str, closed_later: Closer
     ) -> None:
         sentinels: Any = coredis.Sentinel([TCPLocation("127.0.0.1", free_port())])
-        pooled = PooledClient(lambda: sentinels.primary_for("main", max_connections=2))
+        main = partial(sentinels.primary_for, "main", max_connections=2)
+        pooled = closed_later(PooledClient(main))
         for _ in range(4):
             with pytest.raises(SentinelError):
                 await pooled.ask(Call(("GET", key)), SLOW)
-        await pooled.close()
 
     async def test_a_client_of_a_cluster_works(self, tmp_path: Path, key: str) -> None:
         with run_redis_server(tmp_path, "--cluster-enabled", "yes") as server:
@@ -386,9 +388,9 @@ class TestClientsOfTheUser:
 
 class TestMasters:
     async def test_a_master_that_lacks_replicas_is_waited_for(
-        self, server: RedisServer, key: str
+        self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = RedisTrioStore(server.url, timeout=0.5)
+        store = closed_later(RedisTrioStore(server.url, timeout=0.5))
         with redis.Redis.from_url(server.url) as admin:
             await store.set(key, b"old", 60)
             admin.config_set("min-replicas-to-write", 1)
@@ -409,14 +411,12 @@ class TestMasters:
                 await anyio.sleep(0.1)
                 admin.config_set("min-replicas-to-write", 0)
 
-            patient = RedisTrioStore(server.url, timeout=SLOW)
+            patient = closed_later(RedisTrioStore(server.url, timeout=SLOW))
             admin.config_set("min-replicas-to-write", 1)
             await gather([lower, partial(patient.set, key, b"new", 60, digest(b"old"))])
         record = await patient.get(key)
         assert record is not None
         assert record.data == b"new"
-        await patient.close()
-        await store.close()
 
 
 class TestAddresses:
@@ -449,48 +449,45 @@ class TestAddresses:
 
     @with_a_pool_of_coredis
     async def test_a_server_that_is_no_node_of_a_cluster_is_an_error_that_says_so(
-        self, redis_server: RedisServer, key: str
+        self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         url = redis_server.url.replace("redis://", "redis+cluster://user:s3cret@")
-        store = RedisTrioStore(url.replace("user:s3cret@", ""), timeout=0.3)
+        store = closed_later(RedisTrioStore(url.replace("user:s3cret@", ""), timeout=0.3))
         with pytest.raises(StoreError, match="cluster support disabled"):
             await store.get(key)
-        await store.close()
-        store = RedisTrioStore(url, timeout=0.3)
+        store = closed_later(RedisTrioStore(url, timeout=0.3))
         with pytest.raises(StoreError, match="invalid username-password pair") as error:
             await store.get(key)
         assert "s3cret" not in str(error.value)
-        await store.close()
 
     async def test_a_database_is_chosen_by_path_or_option(
-        self, redis_server: RedisServer, key: str
+        self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         for database in ("/3", "?db=3"):
-            store = RedisTrioStore(redis_server.url + database)
+            store = closed_later(RedisTrioStore(redis_server.url + database))
             await store.set(key, b"data", 60)
-            await store.close()
             with redis.Redis.from_url(redis_server.url + "/3") as admin:
                 assert admin.getdel(key) == b"data"
 
     async def test_a_user_needs_no_more_rights_than_under_asyncio(
-        self, server: RedisServer, key: str
+        self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         rights = {"enabled": True, "passwords": ["+p@ss"], "keys": ["*"]}
         with redis.Redis.from_url(server.url) as admin:
             admin.acl_setuser("shop", commands=RIGHTS.split(), **rights)
-        store = RedisTrioStore(server.url.replace("//", "//shop:p%40ss@"))
+        store = closed_later(RedisTrioStore(server.url.replace("//", "//shop:p%40ss@")))
         for call in calls(store, key):
             await call()
         with redis.Redis.from_url(server.url) as admin:
             admin.acl_setuser("shop", commands=["-del"], **rights)
         with pytest.raises(StoreError, match=r"refused DEL: .*the user needs \+get"):
             await store.delete(key)
-        await store.close()
 
-    async def test_a_wrong_password_is_an_error_that_does_not_show_it(self, tmp_path: Path) -> None:
+    async def test_a_wrong_password_is_an_error_that_does_not_show_it(
+        self, tmp_path: Path, closed_later: Closer
+    ) -> None:
         with run_redis_server(tmp_path, "--requirepass", "right") as server:
-            store = RedisTrioStore(server.url.replace("//", "//:wr0ng@"))
+            store = closed_later(RedisTrioStore(server.url.replace("//", "//:wr0ng@")))
             with pytest.raises(StoreError, match="AuthenticationFailureError") as error:
                 await store.get("secret")
             assert "wr0ng" not in str(error.value)
-            await store.close()

@@ -18,7 +18,10 @@ from typing import Any
 
 import anyio
 import pytest
+import subprocesses
 from clock import clock
+from closing import Closer
+from subprocesses import AS_NOBODY, killed, output
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores import sqlite_file
@@ -58,20 +61,7 @@ def python(program: str, *arguments: object) -> subprocess.Popen[str]:
         "from quart_session.stores.sqlite import SQLiteStore\n"
         "from quart_session.testing import increment, gather\n"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", prelude + program, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def output(process: subprocess.Popen[str]) -> str:
-    """Wait for *process* and return what it printed."""
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, text
-    return text.strip()
+    return subprocesses.python(prelude + program, *arguments)
 
 
 class TestFile:
@@ -99,16 +89,15 @@ class TestFile:
     @not_on_windows
     @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777], ids=oct)
     async def test_only_the_owner_can_read_it_whatever_the_umask(
-        self, path: Path, umask: int
+        self, path: Path, umask: int, closed_later: Closer
     ) -> None:
-        store = SQLiteStore(path)
+        store = closed_later(SQLiteStore(path))
         before = os.umask(umask)
         try:
             await store.set("key", b"data", 60)
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
         finally:
             os.umask(before)
-            await store.close()
         assert modes == dict.fromkeys([path.name, path.name + "-wal", path.name + "-shm"], 0o600)
 
     async def test_one_thread_opens_it_for_all_who_ask_at_once(
@@ -125,25 +114,25 @@ class TestFile:
         await gather([partial(store.get, "key")] * 1000)
         assert len(opened) == 1
 
-    async def test_its_folder_is_made(self, tmp_path: Path) -> None:
-        store = SQLiteStore(tmp_path / "one" / "two" / "file")
+    async def test_its_folder_is_made(self, tmp_path: Path, closed_later: Closer) -> None:
+        store = closed_later(SQLiteStore(tmp_path / "one" / "two" / "file"))
         await store.set("key", b"data", 60)
-        await store.close()
         assert (tmp_path / "one" / "two" / "file").is_file()
 
     async def test_the_memory_store_is_recommended_for_memory(self) -> None:
         with pytest.raises(ConfigError, match="SESSION_TYPE = 'memory'"):
             SQLiteStore(":memory:")
 
-    async def test_two_stores_share_it(self, store: SQLiteStore, path: Path) -> None:
-        other = SQLiteStore(path)
+    async def test_two_stores_share_it(
+        self, store: SQLiteStore, path: Path, closed_later: Closer
+    ) -> None:
+        other = closed_later(SQLiteStore(path))
         version = await store.set("key", b"1", 60)
         assert isinstance(version, bytes)
         assert await other.set("key", b"2", 60, version) == digest(b"2")
         record = await store.get("key")
         assert record is not None
         assert record.data == b"2"
-        await other.close()
 
     async def test_writes_remove_expired_records(self, store: SQLiteStore, path: Path) -> None:
         await gather(partial(store.set, f"dead {n}", b"", 0.01) for n in range(20))
@@ -193,8 +182,7 @@ async def main():
     await store.close()
 anyio.run(main)
 """
-        for process in [python(program, path) for _ in range(4)]:
-            output(process)
+        output(*[python(program, path) for _ in range(4)])
         assert path.stat().st_size < 4_000_000
         assert Path(f"{path}-wal").stat().st_size < 15_000 * 4096
 
@@ -223,7 +211,7 @@ anyio.run(main)
 
     @both
     async def test_a_disk_that_hangs_costs_each_of_them_its_time_and_few_threads(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, closed_later: Closer
     ) -> None:
         goes_on, copied = threading.Event(), threading.Event()
 
@@ -233,7 +221,7 @@ anyio.run(main)
 
         monkeypatch.setattr(sqlite_file, "LOG", 50_000)
         monkeypatch.setattr(sqlite_file, "_copy_log", hang)
-        store = SQLiteStore(path, timeout=0.2)
+        store = closed_later(SQLiteStore(path, timeout=0.2))
         for n in range(10):
             await store.set(f"key {n}", bytes(1000), 60)
         before = threading.active_count()
@@ -246,7 +234,6 @@ anyio.run(main)
         assert not copied.is_set()
         assert most < before + 5
         goes_on.set()
-        await store.close()
 
 
 class TestSharing:
@@ -423,8 +410,10 @@ class TestSharing:
                     pytest.fail("the connection was not free")
         assert found(await store.get("key")).data == b"new"
 
-    async def test_a_writer_that_does_not_end_is_an_error_in_time(self, path: Path) -> None:
-        store = SQLiteStore(path, timeout=0.2)
+    async def test_a_writer_that_does_not_end_is_an_error_in_time(
+        self, path: Path, closed_later: Closer
+    ) -> None:
+        store = closed_later(SQLiteStore(path, timeout=0.2))
         await store.set("key", b"old", 60)
         with sql(path) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -442,7 +431,6 @@ class TestSharing:
             await gather([fails] * 10)
             assert clock() - started < 1.7
         assert await store.set("key", b"new", 60) == digest(b"new")
-        await store.close()
 
     async def test_processes_lose_no_update_and_meet_no_lock(
         self, store: SQLiteStore, path: Path
@@ -460,9 +448,7 @@ async def main():
     await store.close()
 anyio.run(main)
 """
-        processes = [python(program, path) for _ in range(4)]
-        for process in processes:
-            output(process)
+        output(*[python(program, path) for _ in range(4)])
         record = await store.get("counter")
         assert record is not None
         assert record.data == b"%d" % (4 * 5 * 15)
@@ -475,8 +461,7 @@ async def main():
     await store.close()
 anyio.run(main)
 """
-        for process in [python(program, path) for _ in range(6)]:
-            output(process)
+        output(*[python(program, path) for _ in range(6)])
         with sql(path) as db:
             assert db.execute("SELECT count(*) FROM quart_sessions").fetchone() == (6,)
 
@@ -485,20 +470,19 @@ anyio.run(main)
         program = """
 async def main():
     store = SQLiteStore(sys.argv[1], timeout=10)
-    print("ready", flush=True)
     n = 0
     while True:
         n += 1
         await store.set("key", b"%d" % n * 1000, 60)
+        if n == 1:
+            print("ready", flush=True)
 anyio.run(main)
 """
         for _ in range(3):
-            process = python(program, path)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            await anyio.sleep(0.2)
-            process.kill()
-            process.communicate()
+            with killed(python(program, path)) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                await anyio.sleep(0.2)
             record = await store.get("key")
             assert record is not None
             assert len(record.data) % 1000 == 0
@@ -573,7 +557,7 @@ class TestFailures:
 
     @not_on_windows
     def test_a_read_only_file_is_read_and_a_write_is_an_error(self) -> None:
-        program = """
+        program = f"""
 async def main(data):
     store = SQLiteStore(sys.argv[1])
     try:
@@ -584,9 +568,7 @@ async def main(data):
     await store.close()
 anyio.run(main, b"data")
 os.chmod(sys.argv[1], 0o444)
-if os.geteuid() == 0:  # whom modes do not stop
-    os.setgroups([])
-    os.setuid(65534)
+{AS_NOBODY}
 anyio.run(main, b"new")
 """
         # Not in pytest's folder, which only its owner may enter.
