@@ -16,6 +16,9 @@ from quart_session.testing import gather
 
 pytestmark = pytest.mark.anyio
 
+# Seconds, in tests that are not about time-outs; the machine may have other work.
+SLOW = 10
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -25,7 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def store(cluster: Cluster) -> AsyncIterator[RedisStore]:
-    store = RedisStore(cluster.url)
+    store = RedisStore(cluster.url, timeout=SLOW)
     yield store
     await store.close()
 
@@ -105,7 +108,7 @@ async def test_a_client_that_knows_nothing_of_the_move_is_told(
     move = Move(cluster, keys[0])
     move.begin()
     move.carry(*keys)
-    newcomer = closed_later(RedisStore(cluster.url))
+    newcomer = closed_later(RedisStore(cluster.url, timeout=SLOW))
     await use(newcomer, keys[0])
     move.end()
     await use(newcomer, keys[0])

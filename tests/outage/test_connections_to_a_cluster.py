@@ -20,6 +20,9 @@ from quart_session.testing import gather
 
 pytestmark = pytest.mark.anyio
 
+# Seconds, in tests that are not about time-outs; the machine may have other work.
+SLOW = 10
+
 
 @pytest.fixture
 async def proxies(redis_cluster: Cluster) -> AsyncIterator[dict[int, Proxy]]:
@@ -39,7 +42,7 @@ async def store(proxies: dict[int, Proxy]) -> AsyncIterator[RedisStore]:
 
     port = next(iter(proxies))
     async with RedisCluster(host="127.0.0.1", port=port, address_remap=through_proxy) as client:
-        store = RedisStore(client=client)
+        store = RedisStore(client=client, timeout=SLOW)
         yield store
         await store.close()
 

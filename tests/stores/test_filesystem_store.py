@@ -29,6 +29,9 @@ from quart_session.testing import found, gather
 pytestmark = pytest.mark.anyio
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes and processes")
 
+# Seconds, in tests that are not about time-outs; the machine may have other work.
+SLOW = 10
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -37,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(folder: Path) -> FilesystemStore:
-    return FilesystemStore(folder, threshold=0)
+    return FilesystemStore(folder, threshold=0, timeout=SLOW)
 
 
 def python(program: str, *arguments: object) -> subprocess.Popen[str]:
@@ -110,7 +113,7 @@ class TestFiles:
     async def test_modes_are_as_they_were_asked_for_whatever_the_umask(
         self, folder: Path, umask: int, mode: int, folders: int
     ) -> None:
-        store = FilesystemStore(folder, mode=mode)
+        store = FilesystemStore(folder, mode=mode, timeout=SLOW)
         before = os.umask(umask)
         try:
             await store.set("key", b"data", 60)
@@ -166,7 +169,7 @@ class TestExpiry:
         assert await store.get("key") is not None
 
     async def test_few_files_are_left_alone_by_writes(self, folder: Path) -> None:
-        store = FilesystemStore(folder, threshold=100 * len(FOLDERS))
+        store = FilesystemStore(folder, threshold=100 * len(FOLDERS), timeout=SLOW)
         await gather(partial(store.set, f"{n}", b"", 0.001) for n in range(50))
         await anyio.sleep(0.01)
         for _ in range(2 * len(FOLDERS)):
@@ -179,7 +182,7 @@ class TestExpiry:
         await gather(partial(store.set, f"dead {n}", b"", 60) for n in range(100))
         for path in files(folder):
             os.utime(path, (1, 1))
-        await FilesystemStore(folder, threshold=1_000_000).set("alive", b"", 60)
+        await FilesystemStore(folder, threshold=1_000_000, timeout=SLOW).set("alive", b"", 60)
         assert await store.purge_expired() == 100
         assert len(files(folder)) == 1
         assert await store.get("alive") is not None
@@ -198,7 +201,7 @@ class TestExpiry:
 
 class TestSharing:
     async def test_two_stores_share_it(self, store: FilesystemStore, folder: Path) -> None:
-        other = FilesystemStore(folder)
+        other = FilesystemStore(folder, timeout=SLOW)
         await store.set("key", b"1", 60)
         assert await other.set("key", b"2", 60, digest(b"1")) == digest(b"2")
         assert found(await store.get("key")).data == b"2"
@@ -288,7 +291,7 @@ assert anyio.run(store.get, "counter").data == b"100"
         await store.set("key", b"old", 60)
         [path] = files(folder)
         program = """
-store = FilesystemStore(sys.argv[1])
+store = FilesystemStore(sys.argv[1], timeout=10)
 with store._folder.locked(Path(sys.argv[2])):
     if os.fork():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -340,7 +343,7 @@ def watch(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
         step += 1
 watching = False
-store = FilesystemStore(sys.argv[1])
+store = FilesystemStore(sys.argv[1], timeout=10)
 sys.addaudithook(watch)
 async def main():
     global watching
@@ -463,7 +466,7 @@ anyio.run(main)
     @not_on_windows
     def test_a_folder_that_is_not_writable_is_read_and_a_write_is_an_error(self) -> None:
         program = f"""
-store = FilesystemStore(sys.argv[1])
+store = FilesystemStore(sys.argv[1], timeout=10)
 anyio.run(store.set, "key", b"old", 60)
 for path in [*Path(sys.argv[1]).rglob("*"), Path(sys.argv[1])]:
     os.chmod(path, 0o555 if path.is_dir() else 0o444)
@@ -495,7 +498,7 @@ assert anyio.run(store.get, "key").data == b"old"
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 async def main():
-    store = FilesystemStore(sys.argv[1])
+    store = FilesystemStore(sys.argv[1], timeout=10)
     try:
         await store.set("key", bytes(300_000), 60)
     except StoreError as error:

@@ -395,7 +395,7 @@ class TestClients:
             (mongodb_server.uri, "shop"),
             (mongodb_server.uri.removesuffix("shop"), "quart_session"),
         ]:
-            store = closed_later(MongoDBStore(uri, collection="visitors"))
+            store = closed_later(MongoDBStore(uri, collection="visitors", timeout=5))
             await store.set(key, b"data", 60)
             assert await client[database].visitors.find_one({"_id": key}) is not None
 
@@ -414,7 +414,7 @@ class TestClients:
     async def test_an_instance_is_used_and_not_closed(
         self, client: AsyncMongoClient[dict[str, Any]], sessions: Any, key: str
     ) -> None:
-        store = MongoDBStore(client=client)
+        store = MongoDBStore(client=client, timeout=5)
         await store.set(key, b"data", 60)
         assert store.backend is client
         await store.close()

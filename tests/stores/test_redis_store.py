@@ -27,10 +27,13 @@ from quart_session.testing import gather
 
 pytestmark = pytest.mark.anyio
 
+# Seconds, in tests that are not about time-outs; the machine may have other work.
+SLOW = 10
+
 
 @pytest.fixture
 async def store(redis_server: RedisServer) -> AsyncIterator[RedisStore]:
-    store = RedisStore(redis_server.url)
+    store = RedisStore(redis_server.url, timeout=SLOW)
     yield store
     await store.close()
 
@@ -147,7 +150,7 @@ class TestClients:
         self, redis_server: RedisServer, key: str, decode: bool
     ) -> None:
         async with Redis.from_url(redis_server.url, decode_responses=decode) as client:
-            store = RedisStore(client=client)
+            store = RedisStore(client=client, timeout=SLOW)
             data = bytes(range(256))
             await store.set(key, data, 60)
             record = await store.get(key)
@@ -172,7 +175,7 @@ class TestClients:
         self, redis_server: RedisServer, key: str
     ) -> None:
         async with Redis.from_url(redis_server.url, single_connection_client=True) as client:
-            store = RedisStore(client=client)
+            store = RedisStore(client=client, timeout=SLOW)
             await store.set(key, b"data", 60)
             number = await client.client_id()
             await store.close()
@@ -189,7 +192,7 @@ class TestClients:
                 while "state:ok" not in str(await state()):  # noqa: ASYNC110 -- sends no event
                     await anyio.sleep(0.05)
             async with RedisCluster.from_url(server.url, decode_responses=decode) as client:
-                store = RedisStore(client=client)
+                store = RedisStore(client=client, timeout=SLOW)
                 version = await store.set(key, b"\xff", 60, ABSENT)
                 assert version == digest(b"\xff")
                 conflict = await store.set(key, b"new", 60, b"version")
@@ -204,7 +207,7 @@ class TestClients:
         self, redis_server: RedisServer, key: str
     ) -> None:
         client = Redis.from_url(redis_server.url)
-        store = RedisStore(client=client)
+        store = RedisStore(client=client, timeout=SLOW)
         with asyncio.Runner() as first, asyncio.Runner() as second:
             first.run(store.set(key, b"data", 60))
             try:
@@ -365,7 +368,7 @@ class TestOutages:
     async def test_connections_that_the_server_closed_are_made_again(
         self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = closed_later(RedisStore(server.url))
+        store = closed_later(RedisStore(server.url, timeout=SLOW))
         async with Redis.from_url(server.url) as admin:
             for n in range(len(calls(store, key))):
                 await gather([partial(store.get, key)] * 5)
@@ -375,7 +378,7 @@ class TestOutages:
     async def test_a_restarted_server_is_not_noticed(
         self, server: RedisServer, key: str, closed_later: Closer
     ) -> None:
-        store = closed_later(RedisStore(server.url))
+        store = closed_later(RedisStore(server.url, timeout=SLOW))
         for call in calls(store, key):
             await call()
             server.stop()
@@ -404,12 +407,12 @@ class TestOutages:
     ) -> None:
         with run_redis_server(tmp_path, "--requirepass", "right") as server:
             url = server.url.replace("//", "//:wr0ng@")
-            store = closed_later(RedisStore(url))
+            store = closed_later(RedisStore(url, timeout=SLOW))
             with pytest.raises(StoreError) as error:
                 await store.get("secret")
             assert "AuthenticationError" in str(error.value)
             assert "wr0ng" not in str(error.value)
-            store = closed_later(RedisStore(server.url.replace("//", "//:right@")))
+            store = closed_later(RedisStore(server.url.replace("//", "//:right@"), timeout=SLOW))
             assert await store.get("secret") is None
 
     async def test_a_refusal_shows_neither_key_nor_data(
@@ -418,7 +421,7 @@ class TestOutages:
         forbidden = ("EVAL", "EVALSHA", "SET", "PEXPIRE", "DEL")
         options = [part for name in forbidden for part in ("--rename-command", name, "")]
         with run_redis_server(tmp_path, *options) as server:
-            store = closed_later(RedisStore(server.url))
+            store = closed_later(RedisStore(server.url, timeout=SLOW))
             for call in calls(store, "secret"):
                 with pytest.raises(StoreError) as error:
                     await call()
@@ -431,7 +434,7 @@ class TestOutages:
         self, tmp_path: Path, key: str, closed_later: Closer
     ) -> None:
         with run_redis_server(tmp_path, "--maxmemory-policy", "noeviction") as server:
-            store = closed_later(RedisStore(server.url))
+            store = closed_later(RedisStore(server.url, timeout=SLOW))
             await store.set(key, b"old", 60)
             async with Redis.from_url(server.url) as admin:
                 await admin.config_set("maxmemory", "1")
@@ -551,7 +554,7 @@ class TestBatches:
 
     @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
     def test_tasks_may_be_eager(self, redis_server: RedisServer, key: str) -> None:
-        store = RedisStore(redis_server.url)
+        store = RedisStore(redis_server.url, timeout=SLOW)
 
         async def main() -> list[object]:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
@@ -582,7 +585,7 @@ class TestClientsThatOthersUse:
         self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         async with Redis.from_url(redis_server.url, max_connections=1) as client:
-            store = closed_later(RedisStore(client=client))
+            store = closed_later(RedisStore(client=client, timeout=SLOW))
             taken = asyncio.create_task(client.blpop([key + ":list"], timeout=5))
             await anyio.sleep(0.05)
             waiting = asyncio.create_task(store.set(key, b"data", 60))

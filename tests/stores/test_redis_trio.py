@@ -151,7 +151,7 @@ class TestClient:
     async def test_twenty_tasks_share_a_connection_and_get_their_own_answers(
         self, client: RedisTrio, key: str, admin: Any
     ) -> None:
-        connections = len(admin.client_list())
+        connections = {one["id"] for one in admin.client_list()}
 
         async def use(n: int) -> None:
             for _ in range(20):
@@ -159,7 +159,7 @@ class TestClient:
                 assert await client.get(f"{key}:{n}") == b"%d" % n
 
         await gather(partial(use, n) for n in range(20))
-        assert len(admin.client_list()) == connections
+        assert {one["id"] for one in admin.client_list()} <= connections
 
     async def test_a_cancelled_get_leaves_its_answer_to_nobody(
         self, client: RedisTrio, key: str
@@ -189,7 +189,7 @@ class TestEventLoop:
     def test_nothing_is_left_of_a_store_that_nobody_closed(
         self, redis_server: RedisServer, key: str, admin: Any
     ) -> None:
-        store = RedisTrioStore(redis_server.url)
+        store = RedisTrioStore(redis_server.url, timeout=SLOW)
         connections = len(admin.client_list())
         for _ in range(3):
             trio.run(store.set, key, b"data", 60)
@@ -248,7 +248,7 @@ class TestClientsOfTheUser:
     ) -> None:
         async with RedisTrio(port=redis_server.port) as client:
             number = await client.execute_command("CLIENT", "ID")
-            store = RedisTrioStore(client=client)
+            store = RedisTrioStore(client=client, timeout=SLOW)
             version = await store.set(key, b"data", 60)
             assert version == digest(b"data")
             assert await client.get(key) == b"data"
@@ -264,7 +264,7 @@ class TestClientsOfTheUser:
         client: Any = coredis.Redis.from_url(redis_server.url, decode_responses=decode)
 
         async def use() -> None:
-            store = RedisTrioStore(client=client)
+            store = RedisTrioStore(client=client, timeout=SLOW)
             data = bytes(range(256))
             await store.set(key, data, 60)
             record = await store.get(key)
@@ -295,7 +295,7 @@ class TestClientsOfTheUser:
         while not finished:
             client: Any = coredis.Redis.from_url(redis_server.url, max_connections=1)
             async with client:
-                store = RedisTrioStore(client=client)
+                store = RedisTrioStore(client=client, timeout=SLOW)
                 finished = await run_and_cancel(store.set(key, b"data", 60), at)
                 for n in range(10):
                     await store.set(key, b"%d" % n, 60)
@@ -311,7 +311,7 @@ class TestClientsOfTheUser:
         """In whatever turn of the event loop they do."""
         client: Any = coredis.Redis.from_url(redis_server.url, max_connections=2)
         async with client:
-            store = RedisTrioStore(client=client)
+            store = RedisTrioStore(client=client, timeout=SLOW)
             chance = Random(3)
             for _ in range(300):
                 async with trio.open_nursery() as nursery:
@@ -327,7 +327,7 @@ class TestClientsOfTheUser:
     ) -> None:
         client: Any = coredis.Redis.from_url(redis_server.url, max_connections=2)
         async with client:
-            store = RedisTrioStore(client=client)
+            store = RedisTrioStore(client=client, timeout=SLOW)
 
             async def get() -> None:
                 with suppress(StoreError):
@@ -361,7 +361,7 @@ class TestClientsOfTheUser:
                     time.sleep(0.05)  # noqa: ASYNC251 -- nothing else happens here
             node = TCPLocation("127.0.0.1", server.port)
             client: Any = coredis.RedisCluster(startup_nodes=[node])
-            store = RedisTrioStore(client=client)
+            store = RedisTrioStore(client=client, timeout=SLOW)
             version = await store.set(key, b"\xff", 60, ABSENT)
             assert version == digest(b"\xff")
             conflict = await store.set(key, b"new", 60, b"version")
@@ -373,7 +373,7 @@ class TestClientsOfTheUser:
     async def test_a_client_that_failed_to_start_is_tried_again(
         self, server: RedisServer, key: str
     ) -> None:
-        store = RedisTrioStore(client=coredis.Redis.from_url(server.url))
+        store = RedisTrioStore(client=coredis.Redis.from_url(server.url), timeout=SLOW)
         server.stop()
         with pytest.raises(StoreError, match="client in SESSION_REDIS"):
             await store.get(key)
@@ -464,7 +464,7 @@ class TestAddresses:
         self, redis_server: RedisServer, key: str, closed_later: Closer
     ) -> None:
         for database in ("/3", "?db=3"):
-            store = closed_later(RedisTrioStore(redis_server.url + database))
+            store = closed_later(RedisTrioStore(redis_server.url + database, timeout=SLOW))
             await store.set(key, b"data", 60)
             with redis.Redis.from_url(redis_server.url + "/3") as admin:
                 assert admin.getdel(key) == b"data"
@@ -475,7 +475,9 @@ class TestAddresses:
         rights = {"enabled": True, "passwords": ["+p@ss"], "keys": ["*"]}
         with redis.Redis.from_url(server.url) as admin:
             admin.acl_setuser("shop", commands=RIGHTS.split(), **rights)
-        store = closed_later(RedisTrioStore(server.url.replace("//", "//shop:p%40ss@")))
+        store = closed_later(
+            RedisTrioStore(server.url.replace("//", "//shop:p%40ss@"), timeout=SLOW)
+        )
         for call in calls(store, key):
             await call()
         with redis.Redis.from_url(server.url) as admin:
@@ -487,7 +489,9 @@ class TestAddresses:
         self, tmp_path: Path, closed_later: Closer
     ) -> None:
         with run_redis_server(tmp_path, "--requirepass", "right") as server:
-            store = closed_later(RedisTrioStore(server.url.replace("//", "//:wr0ng@")))
+            store = closed_later(
+                RedisTrioStore(server.url.replace("//", "//:wr0ng@"), timeout=SLOW)
+            )
             with pytest.raises(StoreError, match="AuthenticationFailureError") as error:
                 await store.get("secret")
             assert "wr0ng" not in str(error.value)
