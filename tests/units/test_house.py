@@ -1,13 +1,7 @@
 """The order of the modules: imports run downward only."""
 
-import ast
-from pathlib import Path
-
 import pytest
-
-import quart_session
-
-PACKAGE = Path(quart_session.__file__).parent
+from modules import MODULES, imports
 
 FLOORS = [
     {"errors", "deadline", "signals", "address"},
@@ -49,41 +43,10 @@ FLOORS = [
 OUTSIDE = {"testing", "redis_trio.errors"}
 """Nothing imports these."""
 
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    .removesuffix("__init__")
-    .removesuffix("."): path
-    for path in PACKAGE.rglob("*.py")
-}
-
 
 def floor(module):
     [number] = [number for number, modules in enumerate(FLOORS) if module in modules]
     return number
-
-
-def imports(path):
-    """The modules of the package that are imported at run time."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(node)
-        for test in ast.walk(tree)
-        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
-        for statement in test.body
-        for node in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.Import):
-            assert not any(alias.name.startswith("quart_session") for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports of the package name it in full"
-            if node.module.split(".")[0] == "quart_session":
-                module = node.module.removeprefix("quart_session").removeprefix(".")
-                for alias in node.names:
-                    inner = f"{module}.{alias.name}".removeprefix(".")
-                    yield inner if inner in MODULES or inner == "_speedups" else module
 
 
 def test_every_module_has_a_place():
