@@ -143,8 +143,8 @@ class SessionConfig:
     )
     redis: Any = _setting(
         None,
-        "an instance of redis.asyncio.Redis, under Trio of coredis.Redis or RedisTrio; "
-        "a URL goes into SESSION_URI",
+        "an instance of redis.asyncio.Redis or RedisCluster, under Trio of RedisTrio, "
+        "coredis.Redis or coredis.RedisCluster; a URL goes into SESSION_URI",
         lambda value: callable(getattr(value, "execute_command", None)),
         secret=True,
     )
@@ -282,7 +282,7 @@ class SessionConfig:
     )
 
     instance_path: str = ""
-    """The application's instance folder, where SQLite keeps its file by default."""
+    """The application's instance folder, where SQLite and files lie by default."""
 
     trio: bool = False
     """Whether the application runs under Trio."""
@@ -305,7 +305,10 @@ class SessionConfig:
     def from_mapping(
         cls, mapping: Mapping[str, Any], *, instance_path: str = "", trio: bool = False
     ) -> SessionConfig:
-        """Check the ``SESSION_*`` keys of *mapping*; other keys are left alone."""
+        """Check the ``SESSION_*`` keys of *mapping*; other keys are left alone.
+
+        :raises ConfigError: a value is wrong; names the key, the value and what is allowed.
+        """
         given = {
             key: value
             for key, value in mapping.items()

@@ -53,7 +53,9 @@ class SessionConflict(SessionError):
 
 
 class SessionTooLarge(SessionError):
-    """The session takes more than ``SESSION_MAX_BYTES``. Nothing was sent; the old record stays.
+    """The session takes more than ``SESSION_MAX_BYTES``, or than memcached takes.
+
+    Nothing was sent; the old record stays.
 
     .. versionadded:: 4.0
     """

@@ -46,7 +46,8 @@ class Session:
         interface = SessionInterface(load_store(config), config)
         if config.trio and not interface.store.trio:
             raise ConfigError(
-                f"SESSION_TYPE = {config.type!r} does not run under Trio; 'sqlite' and 'redis' do"
+                f"SESSION_TYPE = {config.type!r} does not run under Trio; "
+                "'sqlite', 'filesystem' and 'redis' do"
             )
         if config.type == "redis+trio" and not config.trio:
             raise ConfigError("SESSION_TYPE = 'redis+trio' is for QuartTrio; use 'redis'")

@@ -230,8 +230,12 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
 
         A save that failed is not tried again when the error page passes through here.
 
-        :raises StoreError: the backend failed; no cookie was set.
+        Where it raises, no cookie was set.
+
         :raises CodecError: the session holds something that cannot be stored.
+        :raises SessionTooLarge: it takes more than ``SESSION_MAX_BYTES``.
+        :raises SessionConflict: other requests kept changing it.
+        :raises StoreError: the backend failed.
         """
         if not isinstance(session, ServerSideSession) or session._phase is Phase.STATIC:
             return

@@ -189,8 +189,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
 
     def _time(self, name: str) -> float | None:
         """A time that was noted, in seconds since the epoch."""
-        time = self._metadata().get(name)
-        return time if isinstance(time, int | float) else None
+        noted = self._metadata().get(name)
+        return noted if isinstance(noted, int | float) else None
 
     def _begin(self) -> None:
         """Note the time of creation, unless it is known."""
@@ -351,7 +351,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         return datetime.fromtimestamp(self._origin.expires_at, UTC)
 
     def regenerate(self) -> None:
-        """Give the session a new id and keep its data. Call it at login and at logout.
+        """Give the session a new id and keep its data. Call it at login.
 
         Who knew the old id, because he had planted it or seen it, knows nothing then. The new id
         is stored when the session is saved, and only then the old one ends.
@@ -426,6 +426,9 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
     async def save(self) -> None:
         """Save now: in a websocket, in the body of a stream, in a background task.
 
+        :raises CodecError: the session holds something that cannot be stored.
+        :raises SessionTooLarge: it takes more than ``SESSION_MAX_BYTES``.
+        :raises SessionConflict: other requests kept changing it.
         :raises StoreError: the backend failed.
 
         .. versionadded:: 4.0

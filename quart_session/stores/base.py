@@ -10,7 +10,7 @@ session id, the key prefix, the lifetime, the codec and the cookie; a store sees
 * ``open`` and ``close`` may be called any number of times. A store opens itself at its first use
   and keeps one client for each event loop, so that it works under any server and in any test.
 * A call that is cancelled leaves the old record or the new one, and a client that still works.
-* Keys are any text and data any bytes; both come back exactly.
+* Keys are any text that UTF-8 can spell, and data any bytes, which come back exactly.
 * Every store runs under asyncio; a store that runs under Trio as well says so with ``trio = True``.
 """
 
