@@ -143,6 +143,7 @@ class UserIndex:
             for gone, seen in dead.items():
                 if entries.get(gone) == seen:  # nobody has noted it again
                     del entries[gone]
+            entries.pop(key, None)  # who is bound again is the youngest, not the oldest
             entries[key] = {"since": time.time(), **entry}
 
         await self._change(user_id, change, life + SETTLED)

@@ -435,6 +435,16 @@ class TestLimit:
             await site.visit(lambda session: session.regenerate(), client=mine)
         assert await site.look(other) == {"user_id": "ada"}
 
+    async def test_who_logs_in_again_with_the_same_id_is_the_youngest(self, new_site):
+        site = new_site(SESSION_USER_KEY="user_id", SESSION_MAX_PER_USER=2)
+        browser = site.app.test_client()
+        await site.visit(lambda session: session.update(user_id="ada", cart=1), client=browser)
+        await site.visit(lambda session: session.pop("user_id"), client=browser)
+        others = [await log_in(site, "ada") for _ in range(2)]
+        await site.visit(lambda session: session.update(user_id="ada"), client=browser)
+        assert await site.look(browser) == {"user_id": "ada", "cart": 1}
+        assert await site.look(others[0]) == {}
+
 
 class TestFailure:
     async def test_a_login_that_cannot_be_noted_is_none(self, site, monkeypatch):
