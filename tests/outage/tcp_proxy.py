@@ -54,6 +54,8 @@ class Proxy:
         self.replies_lost = 0
         self._trap: _Trap | None = None
         self._listener: socket.socket | None = None
+        self._accepted: set[socket.socket] = set()
+        """Those that have no link yet."""
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -134,6 +136,9 @@ class Proxy:
         await self._reset()
 
     async def _reset(self) -> None:
+        accepted = set(self._accepted)
+        while accepted & self._accepted:  # noqa: ASYNC110 -- sends no event
+            await asyncio.sleep(0.001)
         for link in list(self._links):
             self._break(link)
         await asyncio.sleep(0)
@@ -159,6 +164,7 @@ class Proxy:
             connection, _ = listener.accept()
         except OSError:  # the other side has gone meanwhile
             return
+        self._accepted.add(connection)
         task = self._loop.create_task(self._connected(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -172,6 +178,8 @@ class Proxy:
         except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
+        finally:
+            self._accepted.discard(connection)
         link = _Link(writer, to_server)
         self._links.add(link)
         replies = asyncio.create_task(self._pump_replies(link, from_server))
