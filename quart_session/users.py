@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quart_session import signals
 from quart_session.attempts import Attempts
 from quart_session.config import SessionConfig
+from quart_session.errors import CodecError
 from quart_session.records import Records
 from quart_session.remains import is_alive
+from quart_session.serializer import TaggedJSONSerializer
 from quart_session.session import METADATA, check_user_id
 from quart_session.stores.base import ABSENT, Conflict, Record, Version
 
@@ -121,6 +123,7 @@ class UserIndex:
     def __init__(self, records: Records, config: SessionConfig) -> None:
         self._records = records
         self._config = config
+        self._serializer = TaggedJSONSerializer()  # whichever one the sessions are written with
 
     # -- the record of one user
 
@@ -129,7 +132,7 @@ class UserIndex:
         return f"{self._config.key_prefix}user:{sha256(name).hexdigest()}"
 
     def _read(self, record: Record | None) -> dict[str, Entry]:
-        return {} if record is None else self._records.decode(record.data)
+        return {} if record is None else self._serializer.loads(record.data)
 
     async def _entries(self, user_id: str) -> dict[str, Entry]:
         """By the keys of the sessions; those noted last come last."""
@@ -206,7 +209,7 @@ class UserIndex:
             return await store.delete(place, version)
         left = record.expires_in if record is not None else None
         ttl = max(life, left or 0, 1)
-        return await store.set(place, self._records.encode(entries), ttl, version)
+        return await store.set(place, self._serializer.dumps(entries), ttl, version)
 
     # -- the sessions that it names
 
@@ -220,7 +223,10 @@ class UserIndex:
         record = await self._records.find(key)
         if not is_alive(record):
             return None
-        document = self._records.decode(record.data)
+        try:
+            document = self._records.decode(record.data)
+        except CodecError:  # no session any more, to whoever opens it
+            return None
         if user_of(document, self._config.user_key) != user_id:
             return None
         return NotedSession(key, entry, record, document)

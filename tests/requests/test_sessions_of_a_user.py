@@ -1,6 +1,7 @@
 """bind(), SESSION_USER_KEY and what they give: list, limit and revoke a user's sessions."""
 
 import logging
+import pickle
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -473,6 +474,20 @@ class TestFailure:
         assert response.status_code == 200
         assert "a user" in caplog.text or "its user" in caplog.text
         assert await sessions_of(site, "ada") == []
+
+    async def test_a_session_that_is_not_readable_is_left_out(self, site):
+        browser = await log_in(site, "ada", "damaged")
+        [cookie] = browser.cookie_jar
+        await site.store.inner.set(site.interface.records.keys_of(cookie.value)[0], b"?", 60)
+        await log_in(site, "ada", "whole")
+        assert await agents(site, "ada") == ["whole"]
+
+    async def test_users_log_in_after_the_serializer_was_replaced(self, site):
+        await log_in(site, "ada", "before")
+        site.interface.serializer = pickle
+        browser = await log_in(site, "ada", "after")
+        assert await site.look(browser) == {"user_id": "ada"}
+        assert await agents(site, "ada") == ["after"]
 
 
 class TestStoresThatCannotList:
