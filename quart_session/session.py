@@ -422,6 +422,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._reserved.pop(METADATA, None)
         self._pin()
         dict.clear(self)
+        self._warn_if_late()
 
     async def save(self) -> None:
         """Save now: in a websocket, in the body of a stream, in a background task.

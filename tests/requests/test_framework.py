@@ -143,6 +143,24 @@ async def test_a_change_in_the_body_of_a_stream_is_logged_as_lost(site, caplog):
     assert "after it was saved; the change is lost" in caplog.text
 
 
+async def test_a_logout_in_the_body_of_a_stream_is_logged_as_lost(site, caplog):
+    from quart import stream_with_context
+
+    def action(_):
+        @stream_with_context
+        async def body():
+            session.destroy()
+            yield b"x"
+
+        return Response(body())
+
+    await site.visit(lambda session: session.update(LOGIN))
+    response = await site.visit(action)
+    await response.get_data()
+    assert "after it was saved; the change is lost" in caplog.text
+    assert await site.look() == LOGIN
+
+
 async def test_a_failing_save_is_tried_once(new_site):
     site = new_site(PROPAGATE_EXCEPTIONS=False)
     seen = []
