@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from quart import Websocket, has_request_context, request
@@ -418,6 +419,9 @@ def _describe(error: Exception) -> str:
 
 
 def _serves_static_files(app: Quart, endpoint: str) -> bool:
-    """Whether Quart's own view is behind *endpoint*, of the application or of a blueprint."""
+    """Whether Quart's own view is behind *endpoint*, of the application or of a blueprint.
+
+    One that the application wrapped, to ask who is logged in for example, is not Quart's own.
+    """
     view = app.view_functions.get(endpoint)
-    return getattr(view, "__name__", "") == "send_static_file"
+    return isinstance(view, MethodType) and view.__name__ == "send_static_file"

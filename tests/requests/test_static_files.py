@@ -1,5 +1,7 @@
 """Requests for static files do no store I/O and set no cookie."""
 
+import functools
+
 import pytest
 from quart import Blueprint, Quart, session
 
@@ -98,6 +100,21 @@ async def test_a_view_that_is_only_called_static_has_a_session(new_app, new_site
     site = new_site(app)
     await site.visit(path="/reports/static/x")
     assert site.store.calls == ["set"]
+
+
+async def test_static_files_that_the_application_protects_have_a_session(new_app, new_site):
+    app = new_app()
+    send = app.view_functions["static"]
+
+    @functools.wraps(send)
+    async def send_to_ada(**names):
+        return await send(**names) if session.get("user") == "ada" else ("who are you?", 403)
+
+    app.view_functions["static"] = send_to_ada
+    site = new_site(app)
+    assert (await site.visit(path="/static/site.css")).status_code == 403
+    await site.visit(lambda session: session.update(user="ada"))
+    assert (await site.visit(path="/static/site.css")).status_code == 200
 
 
 async def test_other_paths_have_a_session(site):
