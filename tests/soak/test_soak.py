@@ -38,6 +38,7 @@ def config(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> dict
     return {
         "INSTANCE_PATH": str(tmp_path),
         "SESSION_KEY_PREFIX": f"{uuid.uuid4().hex}:",
+        "SESSION_TIMEOUT": 10,  # it is not about time-outs, and the machine may have other work
         **BACKENDS[backend](request, tmp_path),
     }
 
