@@ -61,8 +61,8 @@ class Site:
             SESSION_TIMEOUT=TIMEOUT,
             SESSION_KEY_PREFIX=f"{uuid4().hex}:",
             PROPAGATE_EXCEPTIONS=False,
-            **config,
         )
+        self.app.config.update(config)
         self.app.secret_key = "a secret key of the tests"
         self.app.logger.setLevel("CRITICAL")  # tracebacks of a crowd take their time
         Session(self.app)

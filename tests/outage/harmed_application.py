@@ -37,7 +37,7 @@ async def leave_no_room(site, visitor, folder):
 
 
 async def main(folder, harm, *paths):
-    site = Site(Quart, Path(folder), SESSION_TYPE="sqlite")
+    site = Site(Quart, Path(folder), SESSION_TYPE="sqlite", SESSION_TIMEOUT=10)
     visitor = await site.new_visitor("ada")
     await globals()[harm](site, visitor, Path(folder))
     answers = [await site.status(visitor, path) for path in paths]
