@@ -199,6 +199,7 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         ):
             session._load({})
             session._saved(None)
+            session._cookie = None
             session._phase = Phase.UNSAVED
 
     def _is_static(self, app: Quart, request: BaseRequestWebsocket) -> bool:
@@ -254,6 +255,8 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
             stored = await self._store(app, session, response)
         except Exception:
             session._phase = Phase.UNSAVED
+            if session._origin is not None:  # an earlier save() may owe the browser a cookie
+                session._sid = session._origin.sid
             raise
         if not stored:
             session._phase = Phase.UNSAVED
@@ -288,6 +291,8 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
             if self._is_worth_storing(session, response):
                 await commit.create()
             return True
+        # For an earlier save(), or as the response that told the browser its id may be lost.
+        owes_cookie = session._cookie == "set" or session._outdated
         changed = has_changed(self.records, session, origin)
         if session._suppressed:
             session._sid = origin.sid  # a regenerate() is not stored either
@@ -298,9 +303,10 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
                 return False
         else:
             await self._refresh(app, session, origin, commit, response)
-        # The response that told the browser its id may have got lost.
-        if session._outdated and (changed or is_alive(await self.records.find(origin.key))):
-            session._cookie = session._cookie or "set"
+        if owes_cookie:
+            # Where another request has ended the id, the browser may have a newer one by now.
+            alive = changed or is_alive(await self.records.find(origin.key))
+            session._cookie = (session._cookie or "set") if alive else None
         return True
 
     def _is_renewal_due(

@@ -192,7 +192,7 @@ async def test_a_response_that_replaces_another_carries_the_cookie(new_site):
     with request_finished.connected_to(fail, site.app):
         response = await site.visit(then(None))
     assert response.status_code == 500
-    assert site.store.calls == ["set"]
+    assert site.store.calls == ["set", "get"]
     assert await site.look() == LOGIN
 
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from quart import Response, flash, get_flashed_messages, session, stream_with_context, websocket
 
-from quart_session import SessionTooLarge, signals
+from quart_session import SessionTooLarge, StoreError, signals
 from quart_session.remains import MARKER, MARKER_LIFE
 
 pytestmark = pytest.mark.anyio
@@ -215,6 +215,16 @@ class TestAnIdThatWasSuperseded:
 
 
 class TestSaveAndReload:
+    @pytest.fixture
+    async def old_age(self, site):
+        """The next request extends the session's life, and the cookie's with it."""
+        await site.store.inner.touch(site.interface.records.keys_of(site.cookie())[0], 400)
+
+        @site.app.route("/login")
+        async def login():
+            session.regenerate()
+            return ""
+
     async def test_save_stores_at_once(self, site):
         other = old_browser(site)
         seen = {}
@@ -235,6 +245,45 @@ class TestSaveAndReload:
         site = new_site()
         await site.visit(action)
         assert await site.look() == {"user": "ada"}
+
+    async def test_a_save_before_a_login_elsewhere_sends_no_cookie(self, site, old_age):
+        """Else the browser, which has the id of the login by then, would be logged out."""
+        other = old_browser(site)
+
+        async def action(session):
+            session["visits"] = 1
+            await session.save()
+            await other["client"].get("/login", headers=other["headers"])
+
+        response = await site.visit(action)
+        assert "Set-Cookie" not in response.headers
+
+    async def test_nor_where_reload_tells_of_it(self, site, old_age):
+        other = old_browser(site)
+
+        async def action(session):
+            session["visits"] = 1
+            await session.save()
+            await other["client"].get("/login", headers=other["headers"])
+            await session.reload()
+
+        response = await site.visit(action)
+        assert "Set-Cookie" not in response.headers
+
+    async def test_a_save_that_fails_after_another_keeps_the_browser_at_that(self, site, old_age):
+        before = site.cookie()
+
+        async def action(session):
+            session["visits"] = 1
+            await session.save()
+            session.regenerate()
+            site.store.failure = StoreError("the backend is tired")
+
+        site.note_errors()
+        assert (await site.visit(action)).status_code == 500
+        site.store.failure = None
+        assert site.cookie() == before
+        assert (await site.look())["visits"] == 1
 
     async def test_save_works_in_the_body_of_a_stream(self, site):
         def action(_):
