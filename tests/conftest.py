@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from backends import BACKENDS, TRIO
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from mongodb_server import MongoDBServer
 from mongodb_server import mongodb_server as run_mongodb_server
 from redis_topologies import Cluster, Watched
@@ -18,6 +20,12 @@ from servers import memcached_server as run_memcached_server
 from servers import redis_server as run_redis_server
 
 pytest_plugins = ["closing", "secrecy"]
+
+# The machine may have other work, so how long an example takes is no failure.
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 # Who is told to end, by a time limit for example, stops its servers first, as after Ctrl-C.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
