@@ -24,6 +24,8 @@ pytestmark = pytest.mark.anyio
 CLIENTS = 200
 REQUESTS = int(os.environ.get("LOAD_REQUESTS", "1000"))
 WORKERS = 4
+PATIENCE = 60
+"""Seconds that servers and clients wait for each other. All of them on one machine are slow."""
 HANGING_UP = 20
 """Clients that break off some of their requests."""
 
@@ -55,16 +57,15 @@ def server(pair, monkeypatch):
         monkeypatch.setenv("UNDER_TRIO", "1")
 
     def server(port):
-        match kind:
-            case "uvicorn":
-                options = ["--port", str(port), "--log-level", "warning"]
-            case "hypercorn":
-                options = ["--bind", f"127.0.0.1:{port}"]
-            case _:
-                options = ["--bind", f"127.0.0.1:{port}", "--worker-class", "trio"]
+        if kind == "uvicorn":
+            options = ["--port", port, "--timeout-keep-alive", PATIENCE, "--log-level", "warning"]
+        else:
+            options = ["--bind", f"127.0.0.1:{port}", "--keep-alive", PATIENCE]
+        if kind == "hypercorn-trio":
+            options += ["--worker-class", "trio"]
         name = kind.partition("-")[0]
-        options += ["--workers", str(WORKERS), "application:app"]
-        return [sys.executable, "-m", name, *options]
+        options += ["--workers", WORKERS, "application:app"]
+        return [sys.executable, "-m", name, *map(str, options)]
 
     return server
 
@@ -160,7 +161,7 @@ async def test_clients_that_hang_up_harm_nobody(url):
         nonlocal hung_up
         name = f"client-{number}"
         dice = random.Random(number)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE) as client:
             await client.post(f"{url}/count/{name}")  # begins the session
             confirmed = sent = 1
             for _ in range(REQUESTS // HANGING_UP):
@@ -171,7 +172,7 @@ async def test_clients_that_hang_up_harm_nobody(url):
                     confirmed += 1
         hung_up += sent - confirmed
         # The server may still be about to save what it has begun.
-        async with httpx.AsyncClient(cookies=client.cookies) as client:
+        async with httpx.AsyncClient(cookies=client.cookies, timeout=PATIENCE) as client:
             answer = (await client.post(f"{url}/count/{name}")).json()
             assert answer["owner"] == name
             assert confirmed < answer["visits"] <= sent + 1
