@@ -145,7 +145,7 @@ class Commit:
             else:
                 self._follow_id(here)
                 alive = await self._write(here.key, here.record.version)
-            queue.newest = self._stored()
+            queue.newest = self._written()
         if alive:
             await self._keep_index(origin.noted)
         return alive
@@ -200,7 +200,7 @@ class Commit:
             ttl = min(ttl, left)
         return max(ttl, 0.001)
 
-    def _stored(self) -> Found | None:
+    def _written(self) -> Found | None:
         """What this save has written, if the session goes on."""
         stored = self._session._origin
         if stored is None or stored.expires_at is None:
@@ -228,9 +228,8 @@ class Commit:
             if there.key != key:
                 self._follow_id(there)
                 key = there.key
-            elif (
-                there.record.data == data
-            ):  # our own write, its answer was lost; or others' like it
+            elif there.record.data == data:
+                # Our own write, whose answer was lost; or others' like it.
                 result = there.record.version
                 if data == VACANT:
                     session._saved(None)

@@ -83,6 +83,10 @@ def _is_seconds(value: Any) -> bool:
     )
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0
 
@@ -221,11 +225,7 @@ class SessionConfig:
     on_outage: Literal["raise", "anonymous"] = _setting(
         "raise", "'raise' or 'anonymous'", lambda value: value in ("raise", "anonymous")
     )
-    max_bytes: int = _setting(
-        1_000_000,
-        "a positive whole number",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    )
+    max_bytes: int = _setting(1_000_000, "a positive whole number", _is_count)
     absolute_lifetime: float | None = _setting(
         None,
         "a positive number of seconds or a timedelta",
@@ -239,11 +239,7 @@ class SessionConfig:
     user_key: str | None = _setting(
         None, "the name of a key of the session", lambda value: isinstance(value, str)
     )
-    max_per_user: int | None = _setting(
-        None,
-        "a positive whole number",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-    )
+    max_per_user: int | None = _setting(None, "a positive whole number", _is_count)
     protection: Literal[False, True, "delete", "reject", "log"] = _setting(
         False,
         "False, True, 'delete', 'reject' or 'log'",
@@ -266,7 +262,6 @@ class SessionConfig:
         "'X-Forwarded-For' or 'Forwarded'",
         lambda value: value in HEADERS,
     )
-
     encryption_keys: tuple[bytes, ...] | None = _setting(
         None,
         "a list of keys, each 32 random bytes or what secrets.token_urlsafe(32) gives",

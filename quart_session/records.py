@@ -68,14 +68,6 @@ class Records:
         hashed = self._config.key_prefix + sha256(sid.encode()).hexdigest()
         return [hashed, plain] if is_uuid(sid) else [hashed]
 
-    def looks_for(self, sid: str) -> list[str]:
-        """Where to look for the record of *sid*, one after another until it is found.
-
-        Between the two looks for a session of version 3, another request may have moved it.
-        """
-        keys = self.keys_of(sid)
-        return keys if len(keys) == 1 else [*keys, keys[0]]
-
     def fingerprint(self, app: Quart, sid: str) -> str:
         """A name of the session for logs, of no use to anybody who wants to be in it."""
         return self._fingerprint(app, sha256(sid.encode()).hexdigest())
@@ -162,7 +154,9 @@ class Records:
         Of a renewed session that is gone again, what was left under *sid* is found.
         """
         left: Found | None = None
-        for key in self.looks_for(sid):
+        keys = self.keys_of(sid)
+        # One of version 3 may be moved from the second place to the first between the two looks.
+        for key in keys if len(keys) == 1 else [*keys, keys[0]]:
             record = await self.find(key)
             if record is None:
                 continue
