@@ -85,8 +85,3 @@ def test_the_table_of_settings_is_complete_and_its_defaults_are_right():
         for setting in fields(SessionConfig)
         if setting.metadata
     }
-
-
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (Path(__file__).parents[2] / link).exists(), link
