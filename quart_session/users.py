@@ -166,7 +166,7 @@ class UserIndex:
         record = await self._records.find(place)
         if record is None or key not in self._read(record):
             await self.add(user_id, key, entry, life)
-        elif record.expires_in is not None and record.expires_in < life:
+        elif record.expires_in is None or record.expires_in < life:
             await self._records.call(self._records.store.touch(place, life + SETTLED))
 
     async def _dead(self, user_id: str) -> dict[str, Entry]:
@@ -192,8 +192,9 @@ class UserIndex:
             entries = self._read(record)
             before = dict(entries)
             change(entries)
-            if entries == before and not life:
-                return
+            left = None if record is None else record.expires_in
+            if not life and (entries == before or (entries and left is None)):
+                return  # an entry may stay; how long the others need the record, nobody can tell
             result = await records.call(self._replace(place, record, entries, life))
             if not isinstance(result, Conflict):
                 return

@@ -12,6 +12,8 @@ from quart import session as current_session
 from quart import websocket
 
 from quart_session import ConfigError, StoreError, signals, users
+from quart_session.stores.base import Conflict
+from quart_session.stores.memory import MemoryStore
 from quart_session.stores.null import NullStore
 
 pytestmark = pytest.mark.anyio
@@ -488,6 +490,39 @@ class TestFailure:
         browser = await log_in(site, "ada", "after")
         assert await site.look(browser) == {"user_id": "ada"}
         assert await agents(site, "ada") == ["after"]
+
+
+class TestAStoreThatCannotTellHowLongARecordLives:
+    @pytest.fixture
+    def store(self):
+        class Vague(MemoryStore):
+            async def get(self, key):
+                record = await super().get(key)
+                return record and record._replace(expires_in=None)
+
+            async def set(self, *args):
+                result = await super().set(*args)
+                if isinstance(result, Conflict) and result.record is not None:
+                    return Conflict(result.record._replace(expires_in=None))
+                return result
+
+        return Vague()
+
+    async def test_keeps_the_index_when_one_of_several_logs_out(self, site):
+        first, _ = await log_in(site, "ada"), await log_in(site, "ada")
+        await site.visit(lambda session: session.destroy(), client=first)
+        assert await self.life_of_the_index(site) > 3600
+
+    async def test_keeps_the_index_for_a_session_whose_life_is_extended(self, site):
+        browser = await log_in(site, "ada")
+        await site.store.inner.touch(site.interface.users._key("ada"), 400)
+        await site.visit(lambda session: session.update(more=1), client=browser)
+        assert await self.life_of_the_index(site) > 3600
+
+    async def life_of_the_index(self, site):
+        return (
+            await MemoryStore.get(site.store.inner, site.interface.users._key("ada"))
+        ).expires_in
 
 
 class TestStoresThatCannotList:
