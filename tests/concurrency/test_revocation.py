@@ -136,7 +136,7 @@ async def test_no_request_of_a_revoked_session_brings_it_back(action, settings, 
 
 
 @pytest.mark.parametrize("other", ["set", "regenerate"])
-async def test_nor_do_two_requests(other, soak, tally):
+async def test_no_two_requests_of_a_revoked_session_bring_it_back(other, soak, tally):
     async def check(run: Run) -> None:
         assert await run.records() == []
 

@@ -89,7 +89,7 @@ async def test_create_may_still_be_called(site, cache):
     [pickle, json, flask.json.tag.TaggedJSONSerializer()],
     ids=["pickle", "json", "flask"],
 )
-async def test_another_serializer(site, name, serializer):
+async def test_another_serializer_stores_sessions(site, name, serializer):
     setattr(site.interface, name, serializer)
     await site.visit(lambda session: session.update(cart=[{"item": "tea"}]))
     await site.visit(lambda session: session["cart"][0])

@@ -20,7 +20,7 @@ async def test_a_response_that_did_not_look_stays_as_it_is(site):
     assert "Cache-Control" not in response.headers
 
 
-async def test_not_even_when_the_browser_has_a_session(site):
+async def test_a_response_that_did_not_look_stays_as_it_is_where_there_is_a_session(site):
     await site.visit(lambda session: session.update(user="ada"))
     response = await site.visit()
     assert "Vary" not in response.headers

@@ -113,7 +113,7 @@ async def test_a_write_ends_a_life_that_is_longer_than_the_lifetime(site, store)
     assert "Set-Cookie" in response.headers
 
 
-async def test_so_does_a_read(site, store):
+async def test_a_read_ends_a_life_that_is_longer_than_the_lifetime(site, store):
     store.left = 5 * LIFETIME
     await site.visit(lambda session: session["user"])
     assert site.store.calls == ["get", "touch", "get"]

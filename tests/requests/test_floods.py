@@ -121,19 +121,19 @@ async def log_in(app):
     return browser, cookie.value
 
 
-async def test_requests_without_a_cookie(app, records):
+async def test_requests_without_a_cookie_leave_nothing(app, records):
     assert await flood(app) == {(200, None), (404, None)}
     assert records.count() == 0
 
 
 @pytest.mark.parametrize("make", [new_sid, lambda: str(uuid.uuid4())], ids=["ours", "version 3"])
-async def test_requests_with_an_id_that_nobody_issued(app, records, make):
+async def test_requests_with_an_id_that_nobody_issued_leave_nothing(app, records, make):
     assert await flood(app, make) == {(200, None), (404, None)}
     assert records.count() == 0
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_requests_with_the_id_of_a_session_that_ended(app, records, way):
+async def test_requests_with_the_id_of_a_session_that_ended_leave_nothing_new(app, records, way):
     browser, sid = await log_in(app)
     assert records.count() == 1
     await browser.get(f"/logout/{way}")

@@ -28,7 +28,7 @@ def then(answer):
     return action
 
 
-async def test_session_transaction(site):
+async def test_a_session_transaction_reads_and_writes(site):
     async with site.client.session_transaction() as transaction:
         transaction.update(LOGIN)
     assert await site.look() == LOGIN
@@ -38,7 +38,7 @@ async def test_session_transaction(site):
     assert await site.look() == {**LOGIN, "cart": ["tea"]}
 
 
-async def test_flashed_messages(site):
+async def test_a_flashed_message_is_shown_once_and_leaves_nothing(site):
     async def say(session):
         await flash("hello")
 
@@ -48,13 +48,13 @@ async def test_flashed_messages(site):
     assert site.cookie() is None
 
 
-async def test_redirect(site):
+async def test_a_redirect_saves_what_was_changed(site):
     response = await site.visit(then(lambda session: redirect("/other")))
     assert response.status_code == 302
     assert await site.look() == LOGIN
 
 
-async def test_a_response_of_werkzeug(site):
+async def test_a_response_of_werkzeug_saves_what_was_changed(site):
     def answer(session):
         session.update(LOGIN)
         return WerkzeugResponse("x"), 200
@@ -63,7 +63,7 @@ async def test_a_response_of_werkzeug(site):
     assert await site.look() == LOGIN
 
 
-async def test_abort(site):
+async def test_abort_saves_what_was_changed_before(site):
     response = await site.visit(then(lambda session: abort(418)))
     assert response.status_code == 418
     assert await site.look() == LOGIN
@@ -89,7 +89,7 @@ async def test_an_error_handler_can_use_the_session(new_site):
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS", "HEAD"])
-async def test_a_path_without_a_view(tmp_path, method):
+async def test_a_path_without_a_view_has_a_session(tmp_path, method):
     app = Quart(__name__, instance_path=str(tmp_path))
     app.config["SESSION_TYPE"] = "memory"
     Session(app)
@@ -110,7 +110,7 @@ async def test_a_path_without_a_view(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD"])
-async def test_methods_that_quart_answers_itself(site, method):
+async def test_methods_that_quart_answers_itself_only_load_the_session(site, method):
     await site.visit(then(None))
     response = await site.visit(method=method)
     assert response.status_code == 200

@@ -375,7 +375,7 @@ class TestTimes:
         rounded_up = timedelta(seconds=2)  # by memcached
         assert -rounded_up <= now + life - times["expires"] < timedelta(minutes=1)
 
-    async def test_a_new_one_does_not(self, new_site):
+    async def test_a_new_session_has_none(self, new_site):
         times = []
         await new_site().visit(
             lambda session: times.extend([session.new, session.created_at, session.expires_at])

@@ -108,14 +108,14 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("home", "now"), SAME)
-async def test_the_same_address(new_site, home, now):
+async def test_the_same_address_is_let_in(new_site, home, now):
     site = new_site(SESSION_PROTECTION=True)
     await login(site, **at(home))
     assert await look(site, **at(now)) == LOGIN
 
 
 @pytest.mark.parametrize(("home", "now"), OTHER)
-async def test_another_address(new_site, home, now):
+async def test_another_address_is_not_let_in(new_site, home, now):
     site = new_site(SESSION_PROTECTION=True)
     await login(site, **at(home))
     assert await look(site, **at(now)) == {}
@@ -363,7 +363,7 @@ class TestBehindProxies:
             None,
         ],
     )
-    async def test_nobody_else_is(self, site, header):
+    async def test_nobody_else_is_let_in(self, site, header):
         assert await look(site, **at(self.PROXY, header)) == {}
 
     async def test_a_forged_first_line_does_not_help(self, site):

@@ -337,7 +337,7 @@ class TestRevoke:
         assert await site.look(browser) == {}
         assert await sessions_of(site, "ada") == []
 
-    async def test_nor_by_one_that_asks_for_a_new_id(self, site):
+    async def test_cannot_be_undone_by_a_slower_request_for_a_new_id(self, site):
         browser = await log_in(site, "ada")
 
         async def slow(session):

@@ -55,7 +55,7 @@ async def test_a_file_costs_nothing(site, path):
     assert "Vary" not in response.headers
 
 
-async def test_neither_do_304_range_head_and_404(site):
+async def test_304_range_head_and_404_cost_nothing(site):
     response = await site.visit(path="/static/site.css")
     for expected, options in (
         (304, {"headers": {"If-None-Match": response.headers["ETag"]}}),

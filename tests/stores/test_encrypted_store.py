@@ -167,7 +167,7 @@ class TestSetting:
         assert store._plaintext_until > time.time()
 
     @pytest.mark.parametrize("until", [True, "forever", datetime(2999, 1, 1), 1e12], ids=repr)
-    def test_which_is_a_moment(self, until):
+    def test_the_end_of_plaintext_is_a_moment(self, until):
         with pytest.raises(ConfigError, match="a datetime with a time zone"):
             self.load(SESSION_ENCRYPTION_KEYS=[SECRET], SESSION_ENCRYPTION_PLAINTEXT_UNTIL=until)
 

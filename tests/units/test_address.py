@@ -262,7 +262,7 @@ def test_who_is_not_told_apart_is_in_doubt(trusted, lines, peer):
 @pytest.mark.parametrize(
     ("trusted", "peer"), [(False, "203.0.113.5"), (NETWORKS, "203.0.113.5"), (True, PROXY)]
 )
-def test_who_is_told_apart_is_not(trusted, peer):
+def test_who_is_told_apart_is_not_in_doubt(trusted, peer):
     assert not client(trusted, [("X-Forwarded-For", "203.0.113.5")], peer).doubt
 
 

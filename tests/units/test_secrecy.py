@@ -42,7 +42,7 @@ def test_neither_id_nor_data_are_in_the_repr_of_a_session():
         assert "ada" not in text
 
 
-def test_neither_are_they_in_a_traceback():
+def test_neither_are_in_a_traceback_through_it():
     session = ServerSideSession({"user": "ada"})
     sid = session.sid
     try:
