@@ -265,7 +265,12 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         """The work of :meth:`ServerSideSession.save`."""
         if session._phase in (Phase.UNSAVED, Phase.STATIC):
             return
-        if not await self._store(app, session, None):
+        session._saving += 1
+        try:
+            stored = await self._store(app, session, None)
+        finally:
+            session._saving -= 1
+        if not stored:
             session._phase = Phase.UNSAVED
         session._loss_logged = False
 

@@ -125,6 +125,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._user_agent: Callable[[], str] = str
         """Together they tell who uses the session."""
         self._phase = Phase.OPEN
+        self._saving = 0
+        """How many calls of :meth:`save` are under way."""
         self._loss_logged = False
         self._cookie: Literal["set", "remove"] | None = None
         """What the response tells the browser, decided by the save."""
@@ -357,7 +359,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         is stored when the session is saved, and only then the old one ends.
 
         :raises RuntimeError: no cookie can be set any more, in a websocket for example, so the
-            browser would lose its session.
+            browser would lose its session; or another task is saving it just now.
 
         .. versionadded:: 4.0
         """
@@ -366,6 +368,11 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
             raise RuntimeError(
                 "The session cannot get a new id here, since no cookie can tell it to the browser; "
                 "regenerate it in a request, before its response"
+            )
+        if self._saving:
+            raise RuntimeError(
+                "The session cannot get a new id while it is saved in another task; "
+                "wait for that first"
             )
         self._sid = new_sid()
         self._pin()

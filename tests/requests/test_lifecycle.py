@@ -246,6 +246,27 @@ class TestSaveAndReload:
         await site.visit(action)
         assert await site.look() == {"user": "ada"}
 
+    async def test_no_new_id_while_another_task_saves(self, site, monkeypatch):
+        """Else the browser would be told an id under which nothing was stored."""
+        original = site.store.set
+
+        async def action(session):
+            async def set_meanwhile(*args):
+                with pytest.raises(RuntimeError, match="another task"):
+                    session.regenerate()
+                return await original(*args)
+
+            session["visits"] = 1
+            with monkeypatch.context() as patch:
+                patch.setattr(site.store, "set", set_meanwhile)
+                await session.save()
+            session.regenerate()
+
+        before = site.cookie()
+        await site.visit(action)
+        assert site.cookie() != before
+        assert (await site.look())["visits"] == 1
+
     async def test_a_save_before_a_login_elsewhere_sends_no_cookie(self, site, old_age):
         """Else the browser, which has the id of the login by then, would be logged out."""
         other = old_browser(site)
