@@ -291,13 +291,7 @@ class Commit:
                         continue
                     result = result.record.version
                 written = result
-            if not self._renews:
-                left = MARKER
-            elif session._is_empty():
-                left = VACANT
-            else:
-                left = renewed_as(session._ensure_sid(), old.sid)
-            ended = await self._set(old.key, left, old.record.version)
+            ended = await self._set(old.key, self._remains(old.sid), old.record.version)
             if not isinstance(ended, Conflict):
                 break
             try:
@@ -329,6 +323,14 @@ class Commit:
         await self._send(signals.session_regenerated, old_fingerprint=fingerprint)
         await self._send(signals.session_saved)
         return True
+
+    def _remains(self, old_sid: str) -> bytes:
+        """What to leave under the old id of a session that has a new one."""
+        if not self._renews:
+            return MARKER
+        if self._session._is_empty():
+            return VACANT
+        return renewed_as(self._session._ensure_sid(), old_sid)
 
     async def _follow(self, sid: str, key: str, there: Record | None) -> Found | None:
         """Where a session is in whose place something else was found; ``None`` if it ended."""
