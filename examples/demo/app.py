@@ -2,7 +2,8 @@
 
     python examples/demo/app.py
 
-The environment chooses: SESSION_TYPE (sqlite, redis, memory, ...), SESSION_URI, PORT.
+The environment chooses: SESSION_TYPE (sqlite, redis, memory, ...), SESSION_URI,
+SESSION_SQLITE_PATH, PORT.
 """
 
 from __future__ import annotations
