@@ -103,6 +103,13 @@ class Commit:
             await self.drop()
         return alive
 
+    async def begin(self, origin: Origin) -> bool:
+        """Store that the session begins now, as nobody knows when it did; False if it is gone.
+
+        Else activity would extend its life again and again, and never come to a deadline.
+        """
+        return await self._save(origin)
+
     async def renew(self, origin: Origin) -> bool:
         """Give the session a new id, and store what was changed; False if it was destroyed.
 

@@ -16,7 +16,7 @@ from werkzeug.routing import RoutingException
 from quart_session import cookie, signals
 from quart_session.cache import BackendAsCache
 from quart_session.commit import Commit, has_changed
-from quart_session.errors import CodecError, ConfigError, SessionError, StoreError
+from quart_session.errors import CodecError, ConfigError, SessionError
 from quart_session.pin import Pins
 from quart_session.records import Found, Records
 from quart_session.remains import is_alive
@@ -374,8 +374,11 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         if not self._is_refresh_due(origin, commit.ttl()):
             return
         try:
-            alive = await commit.touch(origin)
-        except StoreError as error:
+            if session._has_no_beginning(self.config.absolute_lifetime):
+                alive = await commit.begin(origin)
+            else:
+                alive = await commit.touch(origin)
+        except SessionError as error:
             logger.warning("The life of a session was not extended: %s", error)
             return
         if alive and session._reserved.get("_permanent"):

@@ -199,6 +199,11 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         if self._time("created") is None:
             self._describe(created=int(clock.time()))
 
+    def _has_no_beginning(self, absolute_lifetime: float | None) -> bool:
+        """Whether a deadline is wanted, and nothing tells it yet: version 3 stored the session."""
+        unknown = absolute_lifetime is not None and self._time("created") is None
+        return unknown and not self._suppressed
+
     def _user_note(self) -> dict[str, str]:
         """What the index of its user notes about the session."""
         return {"address": self._client.name or "", "agent": self._user_agent()}

@@ -75,6 +75,27 @@ async def test_metadata_that_is_none_does_no_harm(new_site):
     assert await site.look() == {"user": "bob"}
 
 
+async def test_a_session_without_a_beginning_comes_to_its_deadline_by_reads_too(new_site):
+    site = new_site(SESSION_ABSOLUTE_LIFETIME=1000)
+    await plant(site, b'{"_permanent":true,"user":"ada"}')
+    assert await site.look() == {"user": "ada"}
+    response = await site.visit(lambda session: repr(session.created_at))
+    assert "datetime" in (await response.get_data()).decode()
+    assert site.store.calls == ["get"]
+
+
+async def test_nothing_is_written_for_that_where_nothing_is_to_be_saved(new_site):
+    site = new_site(SESSION_ABSOLUTE_LIFETIME=1000)
+    await plant(site, b'{"_permanent":true,"user":"ada"}')
+
+    def action(session):
+        session["user"] = "eve"
+        session.modified = False
+
+    await site.visit(action)
+    assert await site.look() == {"user": "ada"}
+
+
 class TestVersion3:
     """Its ids are UUIDs, its keys prefix + id, its documents Flask's."""
 
