@@ -371,6 +371,7 @@ class Commit:
             self._was_vacant, self._noted = True, None
         else:
             document = self._records.decode(theirs.data)
+            self._keep_own_values(document)
             user_id = user_of(document, self._config.user_key)
             self._noted = None if user_id is None else (user_id, found.key)
             if self._ends is not None and theirs.expires_in is not None:
@@ -380,6 +381,15 @@ class Commit:
             mine = mine | dict.keys(session)
             document = {key: document[key] for key in (*RESERVED, METADATA) if key in document}
         session._load(merge(session._document(), document, mine))
+
+    def _keep_own_values(self, document: dict[Any, Any]) -> None:
+        """Where *document* says the same, stay with the very value that the application may hold.
+
+        What is changed in that after the save would be lost otherwise.
+        """
+        mine = self._session._document()
+        differing = set(changed_keys(mine, document, self._records.encode))
+        document.update((key, mine[key]) for key in mine.keys() - differing)
 
     async def _set(self, key: str, data: bytes, expected: Version | Expect) -> Version | Conflict:
         ttl = life_of(data) if is_left_over(data) else self.ttl()

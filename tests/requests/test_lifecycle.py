@@ -246,6 +246,24 @@ class TestSaveAndReload:
         await site.visit(action)
         assert await site.look() == {"user": "ada"}
 
+    async def test_a_value_that_the_view_holds_stays_the_sessions_own(self, site):
+        other = old_browser(site)
+
+        async def action(session):
+            cart = session["cart"]
+            await site.visit(lambda session: session.update(others=1), **other)
+            session["visits"] = 1
+            await session.save()
+            cart.append("milk")
+
+        await site.visit(action)
+        assert await site.look() == {
+            "user": "ada",
+            "cart": ["tea", "milk"],
+            "others": 1,
+            "visits": 1,
+        }
+
     async def test_no_new_id_while_another_task_saves(self, site, monkeypatch):
         """Else the browser would be told an id under which nothing was stored."""
         original = site.store.set
