@@ -136,7 +136,9 @@ class TestSetting:
         assert isinstance(self.load(), MemoryStore)
 
     @pytest.mark.parametrize(
-        "key", [SECRET, secrets.token_urlsafe(32), secrets.token_urlsafe(32) + "="], ids=repr
+        "key",
+        [SECRET, secrets.token_urlsafe(32), secrets.token_urlsafe(32) + "="],
+        ids=["bytes", "text", "padded text"],
     )
     def test_a_key_is_32_bytes_or_their_text(self, key):
         assert isinstance(self.load(SESSION_ENCRYPTION_KEYS=[key]), EncryptedStore)
@@ -144,7 +146,7 @@ class TestSetting:
     @pytest.mark.parametrize(
         "keys",
         [[], "", secrets.token_urlsafe(32), [b"short"], ["short"], ["ž" * 43], [SECRET, None], 7],
-        ids=repr,
+        ids=["none", "empty", "no list", "short", "short text", "no base64", "no key", "a number"],
     )
     def test_anything_else_is_refused_and_not_shown(self, keys):
         with pytest.raises(ConfigError, match="32 random bytes") as error:

@@ -438,7 +438,7 @@ class TestClients:
                 first.run(client.close())
                 first.run(asyncio.sleep(0))
 
-    @pytest.mark.parametrize("client", [object(), "localhost"], ids=repr)
+    @pytest.mark.parametrize("client", [object(), "localhost"], ids=["object", "text"])
     def test_another_kind_of_client_is_refused(self, client: object) -> None:
         with pytest.raises(ConfigError, match=r"aiomcache\.Client or an emcache\.Client"):
             MemcachedStore(client=client)
