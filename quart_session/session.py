@@ -338,7 +338,10 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
 
     @property
     def created_at(self) -> datetime | None:
-        """When the session was first stored; ``None`` if it is new or of version 3.
+        """When the session was first stored; ``None`` if it is new or nobody noted it.
+
+        Version 3 noted nothing. With ``SESSION_ABSOLUTE_LIFETIME``, a session of it begins when it
+        is first saved here or its life extended.
 
         .. versionadded:: 4.0
         """

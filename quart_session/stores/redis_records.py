@@ -31,7 +31,8 @@ written %2F %3F %23 %25 %40, and options such as ?ssl_ca_certs=file behind"""
 RIGHTS = "+get +set +del +pexpire +pttl +eval +evalsha"
 """What an ACL has to allow, for keys that begin with ``SESSION_KEY_PREFIX``."""
 
-RIGHTS_IN_CLUSTER = f"{RIGHTS} +cluster|slots +command +asking"
+RIGHTS_IN_CLUSTER = "+cluster|slots +command +asking"
+"""What it has to allow besides in a cluster."""
 
 # Past this nobody lives to see the difference, and the sum with today fits the server's 64 bits.
 LONGEST = 10**15  # milliseconds
@@ -167,7 +168,10 @@ def refusal(server: str, command: str, error: Exception) -> StoreError:
     reason, _, arguments = str(error).partition(", with args")
     hint = ""
     if "permission" in reason or "can't run this command" in reason:
-        hint = f"; the user needs {RIGHTS}, and ~session:* or what SESSION_KEY_PREFIX is"
+        hint = (
+            f"; the user needs {RIGHTS}, in a cluster also {RIGHTS_IN_CLUSTER}, "
+            "and ~session:* or what SESSION_KEY_PREFIX is"
+        )
     if arguments:
         error.args = (reason,)
     return StoreError(f"{server} refused {command}: {type(error).__name__}: {reason}{hint}")

@@ -242,7 +242,7 @@ class TestRights:
     async def test_a_cluster_wants_a_few_more(
         self, redis_cluster: Cluster, closed_later: Closer
     ) -> None:
-        rule = f"sessions on >p@ss ~s:* {RIGHTS_IN_CLUSTER}".split()
+        rule = f"sessions on >p@ss ~s:* {RIGHTS} {RIGHTS_IN_CLUSTER}".split()
         for admin in redis_cluster.admins:
             admin.execute_command("ACL", "SETUSER", *rule)
         store = closed_later(
