@@ -71,6 +71,8 @@ class Commit:
         """Whether the new id of the session is not the application's wish."""
         self._was_vacant = False
         """Whether another request had taken the last key out of the session."""
+        self._base = b""
+        """The document from which the session came that is saved, and which others have, too."""
         self._noted: tuple[str, str] | None = None
         """The user whose index has the session, and the key under which it has it."""
 
@@ -133,6 +135,7 @@ class Commit:
     async def _store(self, origin: Origin) -> bool:
         session = self._session
         self._noted = origin.noted
+        self._base = origin.data
         if session._cleared and session._is_empty():
             alive = await self.destroy(origin)
             if alive:
@@ -364,13 +367,16 @@ class Commit:
         session, theirs = self._session, found.record
         await self._send(signals.session_conflict)
         await self._attempts.pause()
+        self._note_changes_in_place()
         if theirs.data == VACANT:
             if METADATA not in session._my_keys:
                 session._describe(user=None)  # whoever emptied it took that back, too
             document = session._reserved
+            self._base = self._records.encode({})
             self._was_vacant, self._noted = True, None
         else:
             document = self._records.decode(theirs.data)
+            self._base = theirs.data
             self._keep_own_values(document)
             user_id = user_of(document, self._config.user_key)
             self._noted = None if user_id is None else (user_id, found.key)
@@ -381,6 +387,13 @@ class Commit:
             mine = mine | dict.keys(session)
             document = {key: document[key] for key in (*RESERVED, METADATA) if key in document}
         session._load(merge(session._document(), document, mine))
+
+    def _note_changes_in_place(self) -> None:
+        """Other tasks of this request may go on with the session while it is saved."""
+        session = self._session
+        base = self._records.decode(self._base)
+        changed = changed_keys(base, session._document(), self._records.encode)
+        session._my_keys.update(key for key in changed if key not in (*RESERVED, METADATA))
 
     def _keep_own_values(self, document: dict[Any, Any]) -> None:
         """Where *document* says the same, stay with the very value that the application may hold.

@@ -264,6 +264,26 @@ class TestSaveAndReload:
             "visits": 1,
         }
 
+    async def test_a_value_that_another_task_changes_meanwhile_is_not_lost(self, site, monkeypatch):
+        other = old_browser(site)
+        original = site.store.set
+
+        async def action(session):
+            async def set_meanwhile(*args):
+                patch.undo()
+                session["cart"].append("milk")
+                return await original(*args)
+
+            await site.visit(lambda session: session.update(others=1), **other)
+            session["visits"] = 1
+            with monkeypatch.context() as patch:
+                patch.setattr(site.store, "set", set_meanwhile)
+                await session.save()
+
+        await site.visit(action)
+        seen = await site.look()
+        assert seen == {"user": "ada", "cart": ["tea", "milk"], "others": 1, "visits": 1}
+
     async def test_no_new_id_while_another_task_saves(self, site, monkeypatch):
         """Else the browser would be told an id under which nothing was stored."""
         original = site.store.set
