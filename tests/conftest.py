@@ -10,6 +10,7 @@ import pytest
 from backends import BACKENDS, TRIO
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from long_form import SOAK
 from mongodb_server import MongoDBServer
 from mongodb_server import mongodb_server as run_mongodb_server
 from redis_topologies import Cluster, Watched
@@ -71,6 +72,12 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoDB
 def anyio_backend() -> str:
     """Async tests run under asyncio unless they say more."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether there is time for the long form."""
+    return SOAK
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""Stores, and the short or the long form of these tests: ``SOAK=1`` asks for the long one."""
+"""What the tests of requests side by side have in common, and how much they have tried."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,12 +14,6 @@ from quart_session import attempts
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def soak() -> bool:
-    """Whether there is time for the long form."""
-    return os.environ.get("SOAK", "") not in ("", "0")
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ Requests of one process queue for a session; those of several processes meet in 
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from itertools import combinations_with_replacement
 
 import pytest
 from backends import BACKENDS, BETWEEN_PROCESSES, UNDER_LOAD
+from long_form import SOAK
 from programs import ALL_TRIPLES, OPERATIONS, PAIRS, TRIPLES, Program, title
 from stages import memory_stage, shared_stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quiet")]
-
-SOAK = os.environ.get("SOAK", "") not in ("", "0")
 
 processes = pytest.mark.parametrize("one_process", [True, False], ids=["one process", "several"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,13 +11,6 @@ from quart import Quart
 from quart_trio import QuartTrio
 from redis_topologies import Topology, redis_behind_sentinels, redis_cluster
 from shop import Shop
-
-
-@pytest.fixture(scope="session")
-def soak() -> bool:
-    """Whether there is time for the long form."""
-    return os.environ.get("SOAK", "") not in ("", "0")
-
 
 KEEPING = ("--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
 """A server that is killed leaves a file with whatever it has confirmed."""

@@ -4,13 +4,13 @@
 """
 
 import contextlib
-import os
 import sqlite3
 import time
 import uuid
 
 import pytest
 import redis
+from long_form import SOAK
 from quart import Quart, session
 
 from quart_session import Session
@@ -19,7 +19,7 @@ from quart_session.remains import MARKER_LIFE
 
 pytestmark = pytest.mark.anyio
 
-COUNT = 10_000 if os.environ.get("SOAK", "") not in ("", "0") else 300
+COUNT = 10_000 if SOAK else 300
 
 
 class SQLiteRecords:

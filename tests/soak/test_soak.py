@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from backends import BACKENDS, BETWEEN_PROCESSES, UNDER_LOAD
+from long_form import SOAK
 from soaking import LIST, SHARED, Browser, make_app
 from subprocesses import killed
 
@@ -25,11 +26,10 @@ from quart_session.testing import gather
 
 pytestmark = pytest.mark.anyio
 
-LONG = os.environ.get("SOAK", "") not in ("", "0")
-OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "1000000")) // 8 if LONG else 10**9
-SECONDS = float(os.environ.get("SOAK_SECONDS", "600")) if LONG else 0.5
+OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "1000000")) // 8 if SOAK else 10**9
+SECONDS = float(os.environ.get("SOAK_SECONDS", "600")) if SOAK else 0.5
 CLIENTS = 64
-SESSIONS = 5000 if LONG else 100
+SESSIONS = 5000 if SOAK else 100
 PROGRAM = Path(__file__).with_name("soaking.py")
 
 

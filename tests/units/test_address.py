@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 from ipaddress import ip_address
 
 import pytest
 from growth import PROPORTIONAL, growth
+from long_form import SOAK
 from quart import Quart
 from werkzeug.datastructures import Headers
 
 from quart_session.address import LOCAL, Proxies, _read_address, read_address
-
-SOAK = os.environ.get("SOAK", "") not in ("", "0")
 
 PROXY = "10.0.0.1"
 """The peer, where a row names no other."""
