@@ -21,7 +21,7 @@ from quart_session.pin import Pins
 from quart_session.records import Found, Records
 from quart_session.remains import is_alive
 from quart_session.serializer import TaggedJSONSerializer
-from quart_session.session import Origin, Phase, ServerSideSession
+from quart_session.session import METADATA, Origin, Phase, ServerSideSession
 from quart_session.sessions_of_users import SessionsOfUsers
 from quart_session.stores.base import Store
 from quart_session.users import UserIndex, claimed_by, user_of
@@ -50,6 +50,8 @@ life is so short that it would end meanwhile."""
 
 REFRESH_KEPT = 100_000
 """So many of those are remembered; then all are forgotten, which costs one extension each."""
+
+_DELETED = object()
 
 LONGEST_AGENT = 200
 """Characters of a ``User-Agent`` that are kept for the page that lists a user's sessions."""
@@ -190,7 +192,13 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         """The work of :meth:`ServerSideSession.reload`."""
         if session._origin is None:
             return
-        found = await self.records.look_up(session._origin.sid)
+        forgotten, session._my_keys = session._my_keys, set()
+        try:
+            found = await self.records.look_up(session._origin.sid)
+        except BaseException:
+            session._my_keys |= forgotten
+            raise
+        meanwhile = {key: session.get(key, _DELETED) for key in session._my_keys - {METADATA}}
         if (
             found is None
             or not is_alive(found.record)
@@ -201,6 +209,12 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
             session._saved(None)
             session._cookie = None
             session._phase = Phase.UNSAVED
+            return
+        for key, value in meanwhile.items():
+            if value is _DELETED:
+                session.pop(key, None)
+            else:
+                session[key] = value
 
     def _is_static(self, app: Quart, request: BaseRequestWebsocket) -> bool:
         """Whether the path belongs to a static folder. Quart routes only after opening."""
@@ -265,12 +279,7 @@ class SessionInterface(BackendAsCache, SessionsOfUsers, QuartSessionInterface):
         """The work of :meth:`ServerSideSession.save`."""
         if session._phase in (Phase.UNSAVED, Phase.STATIC):
             return
-        session._saving += 1
-        try:
-            stored = await self._store(app, session, None)
-        finally:
-            session._saving -= 1
-        if not stored:
+        if not await self._store(app, session, None):
             session._phase = Phase.UNSAVED
         session._loss_logged = False
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self, TypeVar
 from uuid import UUID
 
+import anyio
 from quart.sessions import SessionMixin
 
 from quart_session._hotpath import new_sid
@@ -125,8 +126,8 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._user_agent: Callable[[], str] = str
         """Together they tell who uses the session."""
         self._phase = Phase.OPEN
-        self._saving = 0
-        """How many calls of :meth:`save` are under way."""
+        self._lock: anyio.Lock | None = None
+        """Held by :meth:`save` and :meth:`reload`; made by the first of them."""
         self._loss_logged = False
         self._cookie: Literal["set", "remove"] | None = None
         """What the response tells the browser, decided by the save."""
@@ -367,7 +368,7 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         is stored when the session is saved, and only then the old one ends.
 
         :raises RuntimeError: no cookie can be set any more, in a websocket for example, so the
-            browser would lose its session; or another task is saving it just now.
+            browser would lose its session; or another task saves or reloads it just now.
 
         .. versionadded:: 4.0
         """
@@ -377,9 +378,9 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
                 "The session cannot get a new id here, since no cookie can tell it to the browser; "
                 "regenerate it in a request, before its response"
             )
-        if self._saving:
+        if self._lock is not None and self._lock.locked():
             raise RuntimeError(
-                "The session cannot get a new id while it is saved in another task; "
+                "The session cannot get a new id while another task saves or reloads it; "
                 "wait for that first"
             )
         self._sid = new_sid()
@@ -452,10 +453,12 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._look()
         if self._home is not None:
             interface, app = self._home
-            await interface.save_now(app, self)
+            async with self._alone():
+                await interface.save_now(app, self)
 
     async def reload(self) -> None:
-        """Take over what others have stored; changes that are not saved yet are forgotten.
+        """Take over what others have stored; changes that are not saved yet are forgotten. What
+        another task sets or deletes meanwhile stays.
 
         A session that is gone is empty afterwards and stores nothing any more.
 
@@ -466,7 +469,14 @@ class ServerSideSession(dict[Any, Any], SessionMixin):
         self._look()
         if self._home is not None:
             interface, app = self._home
-            await interface.load_again(app, self)
+            async with self._alone():
+                await interface.load_again(app, self)
+
+    def _alone(self) -> anyio.Lock:
+        """While one task saves, the session must not be replaced by what another one reloads."""
+        if self._lock is None:
+            self._lock = anyio.Lock()
+        return self._lock
 
     # -- looking at it
 

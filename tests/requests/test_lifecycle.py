@@ -284,6 +284,47 @@ class TestSaveAndReload:
         seen = await site.look()
         assert seen == {"user": "ada", "cart": ["tea", "milk"], "others": 1, "visits": 1}
 
+    async def test_reload_waits_for_a_save_of_another_task(self, site):
+        """Else what was saved would be taken for older than what was loaded, and be undone."""
+
+        async def action(session):
+            session["visits"] = 1
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.save)
+                tasks.start_soon(session.reload)
+            session["more"] = 1
+
+        await site.visit(action)
+        assert await site.look() == {"user": "ada", "cart": ["tea"], "visits": 1, "more": 1}
+
+    async def test_reload_keeps_what_is_set_meanwhile(self, site, monkeypatch):
+        original = site.store.get
+
+        async def action(session):
+            async def get_meanwhile(key):
+                session["visits"] = 1
+                del session["cart"]
+                return await original(key)
+
+            session["forgotten"] = 1
+            with monkeypatch.context() as patch:
+                patch.setattr(site.store, "get", get_meanwhile)
+                await session.reload()
+
+        await site.visit(action)
+        assert await site.look() == {"user": "ada", "visits": 1}
+
+    async def test_a_reload_that_fails_forgets_nothing(self, site):
+        async def action(session):
+            del session["cart"]
+            site.store.failure = StoreError("the backend is tired")
+            with pytest.raises(StoreError):
+                await session.reload()
+            site.store.failure = None
+
+        await site.visit(action)
+        assert await site.look() == {"user": "ada"}
+
     async def test_no_new_id_while_another_task_saves(self, site, monkeypatch):
         """Else the browser would be told an id under which nothing was stored."""
         original = site.store.set
