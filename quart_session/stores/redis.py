@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from quart_session.errors import ConfigError, StoreError
 from quart_session.stores.per_loop import PerLoop, used_in_another
-from quart_session.stores.redis_batches import (
-    Batches,
-    Call,
-    Way,
-    WayBehindSentinels,
-    WayThroughCluster,
-    WayThroughPool,
-)
+from quart_session.stores.redis_batches import Batches, Call
 from quart_session.stores.redis_clients import (
     client_for,
     close,
@@ -33,6 +26,7 @@ from quart_session.stores.redis_records import (
     refusal,
     without_secrets,
 )
+from quart_session.stores.redis_ways import way_to
 
 if TYPE_CHECKING:
     from quart_session.config import SessionConfig
@@ -134,15 +128,7 @@ class RedisStore(RedisRecords):
 
     def _make_client(self) -> _Client:
         redis = self._client or client_for(self._url, self._timeout)
-        return _Client(redis, Batches(_way(redis), self._timeout))
-
-
-def _way(redis: Redis | RedisCluster) -> Way:
-    if isinstance(redis, RedisCluster):
-        return WayThroughCluster(redis)
-    if isinstance(redis.connection_pool, SentinelConnectionPool):
-        return WayBehindSentinels(redis)
-    return WayThroughPool(redis)
+        return _Client(redis, Batches(way_to(redis), self._timeout))
 
 
 def _check(client: object) -> None:

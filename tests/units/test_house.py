@@ -18,7 +18,7 @@ FLOORS = [
     {"stores.mongodb_clients", "stores.memcached_clients", "stores.sqlite_turns"},
     {"stores.filesystem", "stores.encrypted", "stores.mongodb"},
     {"stores.redis_records", "stores.redis_batches"},
-    {"stores.redis_clients"},
+    {"stores.redis_clients", "stores.redis_ways"},
     {"remains", "attempts"},
     {"records"},
     {"users", "pin", "cache"},
