@@ -55,7 +55,7 @@ class SessionsOfUsers:
         ]
 
     async def revoke(self, handle: SessionHandle) -> bool:
-        """End one session at once; False if it had ended before.
+        """End one session at once; False if it had ended or got a new id before.
 
         Nothing that still runs can bring it back. A websocket that uses it learns of it by
         ``await session.reload()`` and by the signal ``session_revoked``.
