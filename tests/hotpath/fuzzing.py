@@ -45,6 +45,9 @@ class Page:
     def __html__(self) -> str:
         return "<p>page</p>"
 
+    def __repr__(self) -> str:
+        return "Page()"
+
 
 class Foreign:
     """Something that no codec can store."""
