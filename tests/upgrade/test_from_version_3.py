@@ -25,7 +25,7 @@ def version_3(request: pytest.FixtureRequest) -> Path:
         venv.create(folder, with_pip=True, clear=True)
         packages = ["quart-session==3.0.0", "quart>=0.20", "redis>=5", "aiomcache"]
         command = [python, "-m", "pip", "install", "--quiet", *packages]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True)
         complete.touch()
     return python
 
