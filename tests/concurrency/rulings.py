@@ -367,7 +367,7 @@ class Judge:
         self.ended_by_request = self.vacant = False
 
     def on_get(self, effect: Effect, me: Request) -> None:
-        if me.touched:  # looks whether what it touched was alive
+        if me.touched or me.answer == effect.key:  # looks whether what it names is alive
             gone = self.state.get(effect.key, MARKER) in REMAINS
             me.answer = None if gone else effect.key
         elif me.loaded is None:
