@@ -358,7 +358,7 @@ class TestSaveAndReload:
         response = await site.visit(action)
         assert "Set-Cookie" not in response.headers
 
-    async def test_nor_where_reload_tells_of_it(self, site, old_age):
+    async def test_a_reload_before_the_response_does_not_make_it_send_one(self, site, old_age):
         other = old_browser(site)
 
         async def action(session):
